@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Load askwealth.message from the server into the local database; README.md beside this file tells how."""
+
+from datetime import date, datetime
+from typing import Annotated
+from uuid import UUID
+
+from typer import Option
+
+from pgpull import Report, pull
+from pgpull.arguments import uuid_text
+from pgpull.cli import Options, Request, script
+from pgpull.settings import load
+
+TABLE = "askwealth.message"
+
+
+def load_messages(
+    from_date: str | date | datetime | None = None,
+    to_date: str | date | datetime | None = None,
+    thread_id: str | UUID | None = None,
+) -> Report:
+    """Load the messages from ``from_date`` (included) to ``to_date`` (excluded), of one thread or of all."""
+    sides = load()
+    thread = {"thread_id": uuid_text(thread_id, "thread_id")} if thread_id else None
+    return pull(TABLE, source=sides.source, target=sides.target, since=from_date, until=to_date, equals=thread)
+
+
+@script
+def main(
+    from_date: Annotated[str | None, Option(metavar="DATE", help="First day or instant, included.")] = None,
+    to_date: Annotated[str | None, Option(metavar="DATE", help="Before this day or instant.")] = None,
+    thread_id: Annotated[str | None, Option(metavar="UUID", help="Only messages of this thread.")] = None,
+    *,
+    options: Options,
+) -> Request:
+    """Load askwealth.message from the server into the local database."""
+    thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id else None
+    names = ("--from-date", "--to-date")
+    return options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
+
+
+if __name__ == "__main__":
+    main()

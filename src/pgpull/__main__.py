@@ -1,0 +1,5 @@
+"""``python -m pgpull``."""
+
+from pgpull.cli import main
+
+main()

@@ -1,0 +1,169 @@
+"""Put batches into the target; halve a refused one until the bad rows stand alone.
+
+Each write is one transaction. An empty target takes a batch straight; else it lands in the stage and is merged.
+User triggers are held back inside the same transaction, so that nobody else ever sees them off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from pgpull import sql
+from pgpull.diagnosis import TARGET, translated
+from pgpull.model import Batch, OnConflict, Plan, Reject, Strategy, Tally
+from pgpull.patience import Patience
+from pgpull.rejecting import reject_of
+from pgpull.sessions import Session, reopen
+from pgpull.streams import copy_in
+
+# A row's own fault: its values (22), the constraints (23, 44), a limit such as an index entry's size (54), and
+# what a function behind a check or a domain raises (P0). Manual: appendix A.
+_ROWS_FAULT = ("22", "23", "44", "54", "P0")
+
+_UNIQUE_VIOLATION = "23505"
+
+
+class _RowsRefused(Exception):
+    """The target refused at least one row of a batch; the transaction was rolled back."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """A transaction about to commit, and what it has done if it does."""
+
+    xid: int | None
+    tally: Tally
+
+
+class Applier:
+    """Applies the batches of one plan.
+
+    Args:
+        target: the local session; it is opened anew when it is lost.
+        plan: what to do.
+        patience: how often to try again.
+        rejected: called with each row that is refused.
+    """
+
+    def __init__(
+        self, target: Session, plan: Plan, patience: Patience, rejected: Callable[[Reject], None]
+    ) -> None:
+        self._target = target
+        self._plan = plan
+        self._patience = patience
+        self._rejected = rejected
+        self._strategy = plan.strategy
+        self._staged = False
+        self._unsettled: _Unsettled | None = None
+
+    def apply(self, batch: Batch) -> Tally:
+        """Apply a batch and commit it.
+
+        Returns:
+            What became of its rows; it adds up to the batch.
+
+        Raises:
+            Stopped: the target cannot go on. What was committed stays.
+        """
+        return self._apply(batch, self._strategy)
+
+    def _apply(self, batch: Batch, strategy: Strategy) -> Tally:
+        try:
+            return self._patience.call(lambda: self._write(batch, strategy))
+        except _RowsRefused as refused:
+            return self._apart(batch, strategy, refused.error)
+
+    def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Tally:
+        """Go on with a refused batch: by merging it, then by halves, then without the row."""
+        if strategy is Strategy.STRAIGHT:
+            if error.sqlstate == _UNIQUE_VIOLATION:  # some keys are there after all: more may be
+                self._strategy = Strategy.MERGE
+            return self._apply(batch, Strategy.MERGE)
+        if len(batch) > 1:
+            first, second = batch.halves()
+            return self._apply(first, strategy) + self._apply(second, strategy)
+        self._rejected(reject_of(self._plan, batch, error, self._target.connection))
+        return Tally(fetched=1, failed=1)
+
+    # --- one transaction ---------------------------------------------------------------------------------
+
+    def _write(self, batch: Batch, strategy: Strategy) -> Tally:
+        if self._target.lost:
+            reopen(self._target)
+            self._staged = False
+        with self._refusals(), translated(TARGET, self._target.connection):
+            if self._unsettled and self._has_committed(self._unsettled):
+                return self._settled()
+            if strategy is Strategy.MERGE:
+                self._make_stage()
+            with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
+                with self._triggers_held(cursor):
+                    tally = self._put(cursor, batch, strategy)
+                self._unsettled = _Unsettled(self._xid(cursor), tally)
+            return self._settled()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            cause = error.__cause__
+            if isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_ROWS_FAULT):
+                self._unsettled = None  # a deferred constraint speaks at the commit
+                raise _RowsRefused(cause) from error
+            raise
+
+    def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
+        if strategy is Strategy.STRAIGHT:
+            inserted = copy_in(cursor, sql.copy_straight(self._plan), batch)
+            return Tally(fetched=len(batch), inserted=inserted)
+        copy_in(cursor, sql.copy_to_stage(self._plan), batch)
+        updated = self._update(cursor)
+        inserted = cursor.execute(sql.insert_missing(self._plan)).rowcount
+        return Tally(len(batch), inserted, updated, skipped=len(batch) - inserted - updated)
+
+    def _update(self, cursor: psycopg.Cursor) -> int:
+        if self._plan.request.on_conflict is OnConflict.SKIP or not self._plan.updated:
+            return 0
+        return cursor.execute(sql.update_changed(self._plan)).rowcount
+
+    def _make_stage(self) -> None:
+        if not self._staged:
+            self._target.connection.execute(sql.create_stage(self._plan))
+            self._staged = True
+
+    @contextmanager
+    def _triggers_held(self, cursor: psycopg.Cursor) -> Iterator[None]:
+        triggers, table = self._plan.target.triggers, self._plan.table
+        for trigger in triggers:
+            cursor.execute(sql.disable_trigger(table, trigger))
+        yield
+        if triggers:  # ALTER TABLE refuses a table whose deferred checks are still to come
+            cursor.execute(sql.CHECK_CONSTRAINTS_NOW)
+        for trigger in triggers:
+            cursor.execute(sql.enable_trigger(table, trigger))
+
+    # --- a connection that goes while a commit is under way ----------------------------------------------
+
+    def _xid(self, cursor: psycopg.Cursor) -> int | None:
+        row = cursor.execute(sql.TRANSACTION).fetchone()
+        return row[0] if row else None
+
+    def _has_committed(self, unsettled: _Unsettled) -> bool:
+        if unsettled.xid is None:  # it had written nothing
+            return True
+        row = self._target.connection.execute(sql.TRANSACTION_STATUS, {"xid": unsettled.xid}).fetchone()
+        return row is not None and row[0] == "committed"
+
+    def _settled(self) -> Tally:
+        assert self._unsettled is not None
+        tally, self._unsettled = self._unsettled.tally, None
+        return tally

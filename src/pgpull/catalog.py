@@ -1,0 +1,163 @@
+"""Ask a live database for the shape of a table, for an estimate, and whether a scope makes sense."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+import psycopg
+import sqlalchemy
+from psycopg.sql import Composed
+
+from pgpull import sql
+from pgpull.diagnosis import is_lost, lost, translated
+from pgpull.errors import PlanError
+from pgpull.model import (
+    Column,
+    ColumnType,
+    Estimate,
+    Key,
+    OwnedSequence,
+    Plan,
+    Scope,
+    Shape,
+    TableName,
+    Trigger,
+)
+from pgpull.sessions import Session
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
+
+
+def shape_of(session: Session, table: TableName) -> Shape | None:
+    """Return what a database says about a table, or None where it has no such table.
+
+    Raises:
+        PlanError: the name is not a table's but a view's, a foreign table's, or the like.
+        ConnectionLost: the connection went away.
+    """
+    with translated(session.side, session.connection):
+        found = session.connection.execute(sql.TABLE, {"schema": table.schema, "name": table.name}).fetchone()
+        if found is None:
+            return None
+        oid, kind, owned, privileges = found
+        if kind not in ("r", "p"):
+            raise PlanError(
+                f"{session.side}'s {table} is {_KINDS.get(kind, 'not a table')}, not a table",
+                "name the table that the rows are stored in",
+            )
+        return _shape(session.connection, table, oid, kind, owned, frozenset(privileges))
+
+
+def _shape(
+    connection: psycopg.Connection,
+    table: TableName,
+    oid: int,
+    kind: str,
+    owned: bool,
+    privileges: frozenset[str],
+) -> Shape:
+    of_table = {"oid": oid}
+    columns = [
+        Column(
+            name, ColumnType(*kind_of), not_null, has_default and not generated, generated, identity, readable
+        )
+        for name, not_null, has_default, generated, identity, readable, *kind_of in connection.execute(
+            sql.COLUMNS, of_table
+        )
+    ]
+    sequences = connection.execute(sql.SEQUENCES, of_table)
+    return Shape(
+        table=table,
+        kind=kind,
+        columns=tuple(columns),
+        keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
+        triggers=tuple(Trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
+        sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
+        owned=owned,
+        privileges=privileges,
+    )
+
+
+def missing_table(session: Session, table: TableName, model: Shape | None = None) -> PlanError:
+    """Say that a table is missing, and what the user may have meant or can run.
+
+    Args:
+        session: the side that lacks it.
+        table: the name that was asked for.
+        model: the other side's shape, where it has the table: then the hint is the CREATE TABLE.
+    """
+    inspector = sqlalchemy.inspect(session.link)
+    database = session.identity.database
+    if model is not None:
+        return PlanError(
+            f"{session.side} ({database}) has no table {table}",
+            f"run on {session.side}: {sql.create_table(model).as_string(None)}"
+            " (or, for its indexes and foreign keys too, load the server's pg_dump --schema-only)",
+        )
+    schemas = inspector.get_schema_names()
+    if table.schema not in schemas:
+        return PlanError(
+            f"{session.side} ({database}) has no schema {table.schema}",
+            f"its schemas: {', '.join(name for name in schemas if name != 'information_schema')}",
+        )
+    tables = inspector.get_table_names(schema=table.schema)
+    close = difflib.get_close_matches(table.name, tables) or sorted(tables)[:20]
+    names = ", ".join(str(TableName(table.schema, name)) for name in close)
+    return PlanError(f"{session.side} ({database}) has no table {table}", f"did you mean: {names or '(none)'}")
+
+
+def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str) -> None:
+    """Let a database's parser judge a scope, without reading a row.
+
+    The extended protocol takes one statement only, so no condition can smuggle in a second one.
+
+    Raises:
+        PlanError: it refuses the condition.
+    """
+    try:
+        session.connection.execute(sql.probe(scope, shape, timezone), binary=True)
+    except psycopg.Error as error:
+        if is_lost(error, session.connection):
+            raise lost(session.side, error) from error
+        said = error.diag.message_primary or type(error).__name__
+        raise PlanError(
+            f"{session.side} does not take the condition: {said} ({error.sqlstate})",
+            f"the condition was: {_written(sql.condition(scope, shape, timezone))}",
+        ) from error
+
+
+def _written(condition: Composed) -> str:
+    return " ".join(condition.as_string(None).removeprefix(" WHERE ").split())
+
+
+def holds_rows(session: Session, shape: Shape, scope: Scope, timezone: str) -> bool:
+    """Tell whether the table holds a row that a pulled one could meet.
+
+    A free condition may ask for tables that only the server has, so with one the whole table counts.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    asked = Scope() if scope.where else scope
+    columns_here = all(shape.column(name) for name, _ in asked.equals)
+    window_here = asked.window is None or shape.column(asked.window.column) is not None
+    if not (columns_here and window_here):
+        asked = Scope()
+    with translated(session.side, session.connection):
+        row = session.connection.execute(sql.any_row(shape, asked, timezone)).fetchone()
+    return bool(row and row[0])
+
+
+def with_estimate(session: Session, plan: Plan) -> Plan:
+    """Return the plan with the source planner's guess at the rows and bytes in scope.
+
+    Raises:
+        PlanError: the server refuses the query (a privilege, a row-level policy).
+        ConnectionLost: the connection went away.
+    """
+    with translated(session.side, session.connection):
+        row = session.connection.execute(sql.explain(plan)).fetchone()
+    assert row is not None
+    top = row[0][0]["Plan"]
+    return replace(plan, estimate=Estimate(top["Plan Rows"], top["Plan Rows"] * top["Plan Width"]))

@@ -1,0 +1,238 @@
+"""Text to request, report to text, error to exit code. The library's first customer."""
+
+import functools
+import inspect
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from pgpull import __version__, demo
+from pgpull.errors import PgpullError, UsageError
+from pgpull.model import DEFAULT_BATCH_ROWS, OnConflict, Request
+from pgpull.patience import DEFAULT_RETRIES
+from pgpull.reporting import Reporter
+from pgpull.running import default_rejects, make_request, run
+from pgpull.settings import load
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Bring rows of a production Postgres into your own Postgres: exact, fast, safe, re-runnable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pgpull {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that every pulling command has; each field is one."""
+
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What happens to a row whose key is here already.")
+    ] = OnConflict.SKIP
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together, at most.")] = (
+        DEFAULT_BATCH_ROWS
+    )
+    max_errors: Annotated[
+        str | None, typer.Option(metavar="N|N%", help="Stop when more rows fail: a number or a share.")
+    ] = None
+    rejects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep refused rows here [default: SCHEMA.TABLE.rejects.jsonl]."),
+    ] = None
+    log_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the same facts here, with times.")
+    ] = None
+    env_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings [default: the next .env from here upwards]."),
+    ] = None
+    allow_target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Let local be on this host, not on this machine. Repeatable."),
+    ] = None
+    timezone: Annotated[
+        str, typer.Option(metavar="ZONE", help="Zone of dates without one, such as Europe/Berlin.")
+    ] = "UTC"
+    retries: Annotated[int, typer.Option(min=0, help="Tries to get a lost connection back.")] = DEFAULT_RETRIES
+    version: Version = False
+    json: Annotated[bool, typer.Option("--json", help="Print the report to stdout as JSON.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what went wrong.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch.")] = False
+
+    def request(self, table: str, **what: Any) -> Request:
+        """Make the request for a table, with these options.
+
+        Args:
+            table: ``schema.table``.
+            what: the scope, as :func:`pgpull.running.make_request` takes it.
+
+        Raises:
+            UsageError: a word makes no sense.
+        """
+        return make_request(
+            table,
+            on_conflict=self.on_conflict,
+            batch_size=self.batch_size,
+            max_errors=self.max_errors,
+            timezone=self.timezone,
+            **what,
+        )
+
+
+def pulls(command: Callable[..., Request]) -> Callable[..., None]:
+    """Make a command out of a function from words to a request: it gets the common options, and is carried out.
+
+    Args:
+        command: takes its own arguments and ``options``; its docstring is the command's help.
+    """
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    hints = get_type_hints(Options, include_extras=True)
+    common = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Options)
+    ]
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
+        raise typer.Exit(_carried_out(options, lambda: command(**given, options=options)))
+
+    parameters = [*own, *common]
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in parameters}
+    return expanded
+
+
+def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
+    """Pull what is asked for, tell the user how it goes, and return the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: tidily
+    try:
+        reporter = Reporter(
+            machine=options.json, quiet=options.quiet, verbose=options.verbose, log_file=options.log_file
+        )
+    except PgpullError as error:
+        return _failed(Reporter(machine=options.json), error)
+    with reporter:
+        try:
+            return _pull(reporter, options, asked())
+        except PgpullError as error:
+            return _failed(reporter, error)
+        except KeyboardInterrupt:
+            reporter.interrupted()
+            return 130
+        except Exception as error:
+            reporter.broke(error)
+            return 1
+
+
+def _pull(reporter: Reporter, options: Options, request: Request) -> int:
+    settings = load(options.env_file)
+    report = run(
+        request,
+        settings.source,
+        settings.target,
+        rejects=options.rejects or default_rejects(request),
+        allowed=options.allow_target or (),
+        retries=options.retries,
+        listener=reporter,
+    )
+    reporter.finished(report)
+    return 4 if report.tally.failed else 0
+
+
+def _failed(reporter: Reporter, error: PgpullError) -> int:
+    reporter.failed(error)
+    return error.exit_code
+
+
+# --- the commands ----------------------------------------------------------------------------------------
+
+
+@app.callback()
+def pgpull(version: Version = False) -> None:
+    """Bring rows of a production Postgres into your own Postgres."""
+
+
+def _equal(text: str) -> tuple[str, str]:
+    column, sign, value = text.partition("=")
+    if not (column and sign):
+        raise UsageError(f"--equals is not COLUMN=VALUE: {text!r}", "write --equals role=user")
+    return column, value
+
+
+@app.command()
+@pulls
+def pull(
+    table: Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The same name on both sides.")],
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Start of the window, included.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="End of the window, excluded.")] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What the window stands on [default: created_at].")
+    ] = None,
+    equals: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(metavar="SQL", help="Only rows that meet a condition.")] = None,
+    *,
+    options: Options,
+) -> Request:
+    """Bring a table's rows, or those in scope, from the server into local."""
+    pairs = dict(map(_equal, equals or ()))
+    return options.request(
+        table,
+        since=since,
+        until=until,
+        window=window,
+        equals=pairs,
+        where=where,
+        window_names=("--since", "--until"),
+    )
+
+
+@app.command("demo")
+def run_demo(
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where it all lives.")] = Path(
+        "pgpull-demo"
+    ),
+    rows: Annotated[int, typer.Option(min=1, help="Messages on the pretended server.")] = demo.DEFAULT_ROWS,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the two servers, and remove their data.")] = False,
+) -> None:
+    """Start two private Postgres servers, and pull between them."""
+    try:
+        raise typer.Exit(demo.stop(folder, typer.echo) if stop else demo.run(folder, rows, typer.echo))
+    except PgpullError as error:
+        raise typer.Exit(_failed(Reporter(), error)) from None
+
+
+def script(command: Callable[..., Request]) -> typer.Typer:
+    """Make a program of its own out of a function from words to a request, as :func:`pulls` makes a command."""
+    return single(pulls(command))
+
+
+def single(command: Callable[..., None]) -> typer.Typer:
+    """Make a program of its own out of a command."""
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    program.command(context_settings=_HELP)(command)
+    return program
+
+
+def main() -> None:
+    """Run the ``pgpull`` command."""
+    app()

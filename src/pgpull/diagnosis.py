@@ -1,0 +1,201 @@
+"""From what the driver and the servers say to pgpull's errors: a fact without row values, and a hint.
+
+The servers' messages are matched in English; a server that speaks another language costs the hint, not the
+fact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg.errors import lookup
+
+from pgpull.endpoints import Endpoint
+from pgpull.errors import Conflict, ConnectFailed, ConnectionLost, PgpullError, PlanError, Stopped
+
+_LEVEL: Final = re.compile(r"^(FATAL|ERROR):\s+")
+
+SOURCE: Final = "the server"
+TARGET: Final = "local"
+
+# --- a server that does not let us in --------------------------------------------------------------------
+
+_CONNECT_HINTS: Final = (
+    (
+        "password authentication failed|no password supplied|SCRAM",
+        "check {prefix}_USER and {prefix}_PASSWORD",
+    ),
+    ('role ".*" does not exist', "check {prefix}_USER, or have the role created: createuser"),
+    ('database ".*" does not exist', "check {prefix}_NAME; to make the database: createdb"),
+    ("no encryption|SSL off", "the server insists on TLS: add ?sslmode=require to {prefix}_URL"),
+    (
+        "no pg_hba.conf entry",
+        "the server does not let this user in from here: ask for an entry in pg_hba.conf",
+    ),
+    (
+        "does not support SSL",
+        "the server has no TLS, and sslmode asks for it: if the network is trusted, take sslmode=prefer",
+    ),
+    ("certificate|root.crt", "give the authority's certificate: ?sslmode=verify-full&sslrootcert=FILE"),
+    (
+        "translate host name|resolve host|name or service not known",
+        "check the host in {prefix}_URL or {prefix}_HOST; does it need a VPN?",
+    ),
+    (
+        "connection refused|no such file or directory",
+        "is Postgres running there, and is {prefix}_PORT right? {without}",
+    ),
+    ("timeout expired|timed out|unreachable", "is a firewall or a VPN in between? check {prefix}_HOST"),
+    ("too many|remaining connection slots", "the server has no connection free: try again later"),
+    ("starting up|shutting down|in recovery mode|not yet accepting", "try again in a moment"),
+    ("service", "services are defined in ~/.pg_service.conf (manual: 34.17, The Connection Service File)"),
+    ("invalid|missing", "check the options in {prefix}_URL (manual: 34.1.2, Parameter Key Words)"),
+)
+
+
+def _prefix(side: str) -> str:
+    return "SERVER_DB" if side == SOURCE else "LOCAL_DB"
+
+
+def connect_failed(side: str, endpoint: Endpoint, error: BaseException | None) -> ConnectFailed:
+    """Say why a connection could not be opened.
+
+    Args:
+        side: :data:`SOURCE` or :data:`TARGET`.
+        endpoint: what was tried; shown without its password.
+        error: the driver's error.
+    """
+    said = _clean(str(error), endpoint)
+    without = "no local Postgres? LOCAL_DB_URL=embedded brings one" if side == TARGET else ""
+    for pattern, hint in _CONNECT_HINTS:
+        if re.search(pattern, said, re.IGNORECASE):
+            text = hint.format(prefix=_prefix(side), without=without).strip()
+            return ConnectFailed(f"cannot connect to {side} ({endpoint}): {said}", text)
+    return ConnectFailed(
+        f"cannot connect to {side} ({endpoint}): {said}", f"check the {_prefix(side)}_... settings"
+    )
+
+
+def _clean(said: str, endpoint: Endpoint) -> str:
+    """Take the last thing that was tried, in one line, less any secret."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    tried = (
+        [line for line in lines if "failed:" in line or "error" in line.lower()] or lines or ["no reason given"]
+    )
+    fact = re.sub(r"^.*?\bfailed: (connection to server .*? failed: )?", "", tried[-1])
+    fact = _LEVEL.sub("", fact)
+    for secret in endpoint.secrets:
+        fact = fact.replace(secret, "***")
+    return fact
+
+
+# --- a server that says no -------------------------------------------------------------------------------
+
+_LOST: Final = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
+
+
+def is_lost(error: psycopg.Error, connection: psycopg.Connection | None) -> bool:
+    """Tell whether the connection is gone, or the server is about to take it away."""
+    if (error.sqlstate or "").startswith(_LOST):
+        return True
+    return connection is not None and (connection.closed or connection.broken)
+
+
+def condition(sqlstate: str) -> str:
+    """Return the name that Postgres gives a SQLSTATE, in its own spelling."""
+    try:
+        name = lookup(sqlstate).__name__
+    except KeyError:
+        return "error"
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+# Quoted words that name a thing of the schema; whatever else stands in quotes may be a row's value.
+_NAMED: Final = re.compile(
+    r"\b(column|constraint|relation|table|schema|type|encoding|index|function|role|database|enum|domain"
+    r"|partition of relation|policy for table|extension|operator class|default expression of column) $"
+)
+
+
+def fact(error: psycopg.Error) -> str:
+    """Return what the server said, with nothing in it that may come from a row.
+
+    The primary messages of class 23 name constraints only. Others quote the offending value, in double
+    quotes or as ``0x..`` bytes; those of functions that users wrote say anything at all, and are left out.
+    """
+    said = error.diag.message_primary or ""
+    sqlstate = error.sqlstate or ""
+    if sqlstate.startswith("P0") or not said:
+        return condition(sqlstate).replace("_", " ")
+    if sqlstate.startswith("23"):
+        return said
+    return re.sub(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*", "0x…", _hide_quoted(said))
+
+
+def _hide_quoted(said: str) -> str:
+    def hide(match: re.Match[str]) -> str:
+        return match[0] if _NAMED.search(said[: match.start()]) else '"…"'
+
+    shown = re.sub(r'"[^"]*"', hide, said, flags=re.DOTALL)
+    # a value may hold a quote itself: an odd one out takes the rest of the message with it
+    return shown if shown.count('"') % 2 == 0 else shown[: shown.rindex('"')] + '"…"'
+
+
+def failed(side: str, error: psycopg.Error) -> PgpullError:
+    """Turn any error of a live session into ours."""
+    sqlstate = error.sqlstate or ""
+    said = f"{side} says: {fact(error) or type(error).__name__}" + (f" ({sqlstate})" if sqlstate else "")
+    if sqlstate == "42501" and "row-level security" in said:
+        hint = "row-level security would hide rows: connect as a role with BYPASSRLS, or as the table's owner"
+        return PlanError(said, hint)
+    if sqlstate == "42501":
+        return PlanError(said, "ask the owner for the privilege")
+    if sqlstate in _HINTS:
+        return Stopped(said, _HINTS[sqlstate].format(side=side))
+    return Stopped(said, "see the server's log for the whole message; running the same command again goes on")
+
+
+_HINTS: Final = {
+    "53100": "the disk of {side} is full: make room, then run the same command again; whole batches are in",
+    "53200": "{side} is out of memory: try again with a smaller --batch-size",
+    "55P03": "somebody holds a lock on the table: pg_blocking_pids() tells who; then run it again",
+    "57014": "a statement_timeout of {side} ended the work: pull a smaller window, or ask for a longer one"
+    " for this role (ALTER ROLE ... SET statement_timeout)",
+    "25006": "{side} takes no writes: is it a standby, or set to default_transaction_read_only?",
+}
+
+_CONFLICTS: Final = {
+    "40001": "a standby ended the read to keep up: run it again, or pull a smaller window",
+    "40P01": "somebody else writes the same rows: run it again when they are done",
+}
+
+
+def lost(side: str, error: BaseException) -> ConnectionLost:
+    """Say that a server went away in the middle."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return ConnectionLost(
+        f"the connection to {side} was lost: {_LEVEL.sub('', said[0])}",
+        "whole batches are in; run the same command again to go on",
+    )
+
+
+@contextmanager
+def translated(side: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
+    """Translate the driver's errors inside a block.
+
+    Raises:
+        Passing: the connection went away, or the server gave way to somebody else; it may be tried again.
+        PgpullError: anything else that the server said.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if is_lost(error, connection):
+            raise lost(side, error) from error
+        if error.sqlstate in _CONFLICTS:
+            raise Conflict(f"{side} says: {fact(error)}", _CONFLICTS[error.sqlstate]) from error
+        raise failed(side, error) from error

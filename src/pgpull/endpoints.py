@@ -1,0 +1,90 @@
+"""Where a database is: the many ways of writing it, read into one frozen value that hides the password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from pgpull.errors import SettingsError
+
+_SCHEME = re.compile(r"(postgres(?:ql)?)(?:\+[a-z0-9_]+)?://", re.IGNORECASE)
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "passfile"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The connection parameters of one database, under libpq's own names.
+
+    What is not given here libpq looks up itself: PG* variables, ``service=``, the password file
+    (manual: 34.1.2, Parameter Key Words; 34.15, Environment Variables).
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return a URL that can be shown: without password, without options."""
+        shown = self.parameters
+        if "service" in shown and "host" not in shown:
+            return f"service {shown['service']}"
+        user = f"{shown['user']}@" if "user" in shown else ""
+        port = f":{shown['port']}" if "port" in shown and not shown.get("host", "").startswith("/") else ""
+        return f"postgresql://{user}{shown.get('host', '')}{port}/{shown.get('dbname', '')}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that must not be seen anywhere."""
+        return tuple(value for name, value in self.parameters.items() if name in _SECRETS and value)
+
+
+def parse_url(text: str, what: str) -> Endpoint:
+    """Read a connection URL as teams have them, or libpq's own ``host=... dbname=...``.
+
+    Args:
+        text: ``postgres://``, ``postgresql://``, or either with a driver such as ``+psycopg`` or ``+psycopg2``.
+        what: the setting's name, for the error message; the text itself is never shown, as it may hold a
+            password.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    text = text.strip()
+    if "://" in text:
+        match = _SCHEME.match(text)
+        if match is None:
+            raise SettingsError(
+                f"{what} does not start with postgresql:// (it starts with {text.split('://')[0]!r}://)",
+                f"write {what}=postgresql://user:password@host:5432/database",
+            )
+        text = f"postgresql://{text[match.end() :]}"
+        _check_authority(text, what)
+    elif "=" not in text:
+        raise _malformed(what)
+    try:
+        parameters = conninfo_to_dict(text)
+    except ProgrammingError:  # its message may quote a password
+        raise _malformed(what) from None
+    return Endpoint({name: str(value) for name, value in parameters.items() if value is not None})
+
+
+def _check_authority(url: str, what: str) -> None:
+    """Refuse a raw @, / or % in a password: libpq would take the rest of it for the host, and show it."""
+    authority, _, rest = url.partition("://")[2].partition("/")
+    password_goes_on = "@" in rest.partition("?")[0] and "@" not in authority
+    port = re.search(r":([^:\]@]*)$", authority.rpartition("@")[2])
+    odd_port = port is not None and not re.fullmatch(r"[0-9,]*", port[1])
+    if authority.count("@") > 1 or password_goes_on or odd_port:
+        raise SettingsError(
+            f"{what} cannot be read: the part before the host holds a character that must be escaped",
+            f"write @ as %40, / as %2F, : as %3A, % as %25, or put the password into"
+            f" {what.removesuffix('_COMMAND').removesuffix('_URL')}_PASSWORD as it is",
+        )
+
+
+def _malformed(what: str) -> SettingsError:
+    return SettingsError(
+        f"{what} is not a connection URL", f"write {what}=postgresql://user:password@host:5432/database"
+    )

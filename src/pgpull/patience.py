@@ -1,0 +1,49 @@
+"""Trying again, with longer and longer pauses, and saying so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from pgpull.errors import Passing
+
+DEFAULT_RETRIES = 6
+"""With the pauses below, some 24 seconds in all: a Postgres recovers from a crash in less."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often to try again what failed in :class:`~pgpull.errors.Passing`, and whom to tell.
+
+    Args:
+        retries: tries after the first one; between them 0.5, 1, 2, 4, 8, 8, ... seconds pass.
+        notice: called with a sentence before each pause.
+    """
+
+    retries: int
+    notice: Callable[[str], None]
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Do the work, again and again if need be.
+
+        Raises:
+            Passing: the last try failed as well.
+        """
+        tries = Retrying(
+            retry=retry_if_exception_type(Passing),
+            wait=wait_exponential(multiplier=0.5, max=8),
+            stop=stop_after_attempt(1 + self.retries),
+            before_sleep=self._say,
+            reraise=True,
+        )
+        return tries(work)
+
+    def _say(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0
+        self.notice(f"{error}; try {state.attempt_number} of {self.retries} again in {pause:g} s")

@@ -1,0 +1,308 @@
+"""From two shapes and a request to a plan, or to an error with the statement that would help. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg.sql import Composed
+
+from pgpull import sql
+from pgpull.errors import PlanError
+from pgpull.model import (
+    Column,
+    ColumnType,
+    Key,
+    OnConflict,
+    Plan,
+    Request,
+    Scope,
+    Shape,
+    Strategy,
+    Window,
+    Wire,
+)
+
+_WINDOW_TYPES = ("timestamptz", "timestamp", "date")
+
+# Binary forms that hold oids, which mean something else on another server, or that are sent but not taken.
+_CATALOG_BOUND = frozenset(
+    "regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure"
+    " regrole regtype aclitem xml pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list".split()
+)
+
+# Extension types whose send and receive functions are known to give back what they took.
+_KNOWN_EXTENSION_TYPES = frozenset({"citext", "halfvec", "hstore", "sparsevec", "vector"})
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at both sides found; the planner needs nothing else."""
+
+    source: Shape
+    target: Shape
+    source_role: str
+    target_role: str
+    target_has_rows: bool
+
+
+def make_plan(request: Request, looked: Looked) -> Plan:
+    """Decide everything that will be done.
+
+    Args:
+        request: what the user asks for.
+        looked: what both sides hold.
+
+    Returns:
+        The plan; its notes say what differs harmlessly between the two sides.
+
+    Raises:
+        PlanError: the two sides cannot be brought together; nothing has been written.
+    """
+    source, target = looked.source, looked.target
+    check_scope(request.scope, source)
+    _check_privileges(request, looked)
+    columns = _shared_columns(source, target)
+    _check_target_only(target, columns)
+    _check_types(source, target, columns)
+    key = _common_key(source, target, columns)
+    return Plan(
+        request=request,
+        source=source,
+        target=target,
+        columns=columns,
+        key=key,
+        wire=_wire(source, target, columns),
+        strategy=Strategy.MERGE if looked.target_has_rows else Strategy.STRAIGHT,
+        updated=_updated(target, columns, key),
+        sequences=tuple(s for s in target.sequences if s.column in columns),
+        notes=tuple(_notes(request, source, target, columns)),
+    )
+
+
+def check_scope(scope: Scope, shape: Shape) -> None:
+    """Make sure that the scope's columns exist and that its window stands on dates.
+
+    Raises:
+        PlanError: a column is missing, or the window's column does not hold dates.
+    """
+    for name, _ in scope.equals:
+        if shape.column(name) is None:
+            raise _no_such_column(shape, name)
+    if scope.window is not None:
+        _check_window(scope.window, shape)
+
+
+def _check_window(window: Window, shape: Shape) -> None:
+    dated = _listed(column.name for column in shape.columns if column.type.base in _WINDOW_TYPES)
+    column = shape.column(window.column)
+    if column is None:
+        raise PlanError(
+            f"{shape.table} has no column {window.column} for the window to stand on",
+            f"name one of its date columns with --window: {dated}",
+        )
+    if column.type.base not in _WINDOW_TYPES:
+        raise PlanError(
+            f"the window's column {shape.table}.{column.name} is {column.type.name}, not a date or time",
+            f"its date columns: {dated}; for others use --where",
+        )
+
+
+def _no_such_column(shape: Shape, name: str) -> PlanError:
+    names = _listed(column.name for column in shape.columns)
+    return PlanError(f"{shape.table} has no column {name}", f"its columns: {names}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "(none)"
+
+
+def _statement(composed: Composed) -> str:
+    return composed.as_string(None)
+
+
+# --- privileges ------------------------------------------------------------------------------------------
+
+
+def _check_privileges(request: Request, looked: Looked) -> None:
+    _check_granted("the server", looked.source, ("SELECT",), looked.source_role)
+    writes = ["SELECT", "INSERT"] + (["UPDATE"] if request.on_conflict is OnConflict.UPDATE else [])
+    _check_granted("local", looked.target, writes, looked.target_role)
+    triggers = looked.target.triggers
+    if triggers and not looked.target.owned:
+        raise PlanError(
+            f"local {looked.target.table} has triggers that must not fire for pulled rows"
+            f" ({_listed(t.name for t in triggers)}), and {looked.target_role}, who does not own the table,"
+            " cannot hold them back",
+            f"connect to local as the owner of {looked.target.table}",
+        )
+
+
+def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) -> None:
+    missing = [privilege for privilege in needed if privilege not in shape.privileges]
+    if missing:
+        raise PlanError(
+            f"role {role} may not {' or '.join(missing)} on {side}'s {shape.table}",
+            f"have its owner run: {_statement(sql.grant(missing, shape.table, role))}",
+        )
+
+
+# --- columns ---------------------------------------------------------------------------------------------
+
+
+def _shared_columns(source: Shape, target: Shape) -> tuple[str, ...]:
+    shared = [c for c in target.columns if not c.generated and source.column(c.name)]
+    if not shared:
+        raise PlanError(
+            f"the two sides of {target.table} share no column",
+            f"the server has {_listed(c.name for c in source.columns)};"
+            f" local has {_listed(c.name for c in target.columns)}",
+        )
+    hidden = [c.name for c in shared if not _theirs(source, c).readable]
+    if hidden:
+        raise PlanError(
+            f"column {_listed(hidden)} of the server's {source.table} may not be read",
+            f"have its owner run: GRANT SELECT ON {source.table} TO the role that pgpull uses",
+        )
+    return tuple(c.name for c in shared)
+
+
+def _theirs(source: Shape, column: Column) -> Column:
+    found = source.column(column.name)
+    assert found is not None, "only shared columns are asked for"
+    return found
+
+
+def _pairs(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[tuple[Column, Column]]:
+    for column in target.columns:
+        if column.name in columns:
+            yield _theirs(source, column), column
+
+
+def _check_target_only(target: Shape, columns: Sequence[str]) -> None:
+    for column in target.columns:
+        supplied = column.has_default or column.generated or column.identity
+        if column.name not in columns and column.not_null and not supplied:
+            raise PlanError(
+                f"local {target.table}.{column.name} is NOT NULL without a default,"
+                " and the server has no such column to fill it from",
+                f"run on local: {_statement(sql.drop_not_null(target.table, column))}",
+            )
+
+
+def _check_types(source: Shape, target: Shape, columns: Sequence[str]) -> None:
+    for theirs, ours in _pairs(source, target, columns):
+        if not _text_carries(theirs.type, ours.type):
+            raise PlanError(
+                f"{target.table}.{ours.name} is {theirs.type.name} on the server and {ours.type.name} here,"
+                " and values of the one are not values of the other",
+                f"run on local: {_statement(sql.change_type(target.table, theirs))}",
+            )
+
+
+def _text_carries(theirs: ColumnType, ours: ColumnType) -> bool:
+    """Tell whether text can carry values from one type to the other, row by row at least.
+
+    Text of any type can be stored as text, and text may spell a value of any type; numbers go to numbers
+    and times to times. What does not fit in a row is a reject, not a reason to refuse the table.
+    """
+    if theirs.base == ours.base or "S" in (theirs.category, ours.category):
+        return True
+    if {theirs.base, ours.base} == {"json", "jsonb"} or {theirs.kind, ours.kind} == {"e"}:
+        return True
+    return theirs.category == ours.category and theirs.category in "ND"
+
+
+def _updated(target: Shape, columns: Sequence[str], key: Key) -> tuple[str, ...]:
+    """GENERATED ALWAYS AS IDENTITY cannot be updated (manual: UPDATE, "SET column")."""
+    return tuple(
+        c.name for c in target.columns if c.name in columns and c.name not in key.columns and c.identity != "a"
+    )
+
+
+# --- the key ---------------------------------------------------------------------------------------------
+
+
+def _common_key(source: Shape, target: Shape, columns: Sequence[str]) -> Key:
+    """Choose the key that both sides enforce and that travels, the target's primary key first."""
+    theirs = {frozenset(key.columns) for key in source.keys}
+    for key in target.keys:
+        if frozenset(key.columns) in theirs and set(key.columns) <= set(columns):
+            return key
+    raise _no_common_key(source, target)
+
+
+def _no_common_key(source: Shape, target: Shape) -> PlanError:
+    if not source.keys:
+        return PlanError(
+            f"the server's {source.table} has no key: no primary key, no unique index over NOT NULL columns",
+            "without a key a row cannot be told from another, so it cannot be pulled twice;"
+            " ask for a primary key on the server",
+        )
+    wanted = source.keys[0]
+    have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
+    return PlanError(
+        f"local {target.table} lacks the server's key ({_listed(wanted.columns)}); its own keys: {have}",
+        f"run on local: {_statement(sql.add_key(target.table, wanted))}",
+    )
+
+
+# --- the wire --------------------------------------------------------------------------------------------
+
+
+def _wire(source: Shape, target: Shape, columns: Sequence[str]) -> Wire:
+    """Binary where every column is of one type on both sides whose binary form is safe; else text."""
+    pairs = _pairs(source, target, columns)
+    if all(theirs.type.base == ours.type.base and _travels(theirs.type) for theirs, ours in pairs):
+        return Wire.BINARY
+    return Wire.TEXT
+
+
+def _travels(kind: ColumnType) -> bool:
+    if not kind.has_binary or kind.base in _CATALOG_BOUND:
+        return False
+    if kind.kind == "e":
+        return True  # an enum is sent as its label
+    if kind.element is not None:
+        return kind.element_builtin and kind.element not in _CATALOG_BOUND
+    return kind.builtin or (kind.extension is not None and kind.base in _KNOWN_EXTENSION_TYPES)
+
+
+# --- notes -----------------------------------------------------------------------------------------------
+
+
+def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
+    for column in source.columns:
+        ours = target.column(column.name)
+        if ours is None:
+            statement = _statement(sql.add_column(target.table, column))
+            yield f"left out: local has no column {column.name}; to have it, run on local: {statement}"
+        elif ours.generated and not column.generated:
+            yield f"left out: {column.name} is computed locally (GENERATED ALWAYS AS)"
+    for column in target.columns:
+        if source.column(column.name) is None and not column.generated:
+            filled = "its default" if column.has_default or column.identity else "NULL"
+            yield f"local column {column.name} is not on the server: new rows get {filled} there"
+    yield from _type_notes(source, target, columns)
+    if target.triggers:
+        names = _listed(trigger.name for trigger in target.triggers)
+        yield f"local triggers do not fire for pulled rows: {names}"
+    frozen = [c.name for c in target.columns if c.identity == "a" and c.name in columns]
+    if request.on_conflict is OnConflict.UPDATE and frozen:
+        yield f"an update leaves {_listed(frozen)} alone: GENERATED ALWAYS AS IDENTITY"
+
+
+def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
+    for theirs, ours in _pairs(source, target, columns):
+        if _unqualified(theirs.type.name) != _unqualified(ours.type.name):
+            yield (
+                f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
+                " values that do not fit become rejects"
+            )
+        if ours.not_null and not theirs.not_null:
+            yield f"{ours.name} may be NULL on the server but not here: such rows become rejects"
+
+
+def _unqualified(type_name: str) -> str:
+    """An extension's type may live in different schemas on the two sides."""
+    return type_name.rpartition(".")[2]

@@ -1,0 +1,133 @@
+"""Rejects: a refused row made legible, and the file that keeps it.
+
+The main path never looks into a row. Only here, and only for a row that stands alone and was refused, its
+fields are taken apart; those in a binary form are spelled out by the target itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import psycopg
+from psycopg.pq import ExecStatus
+
+from pgpull import sql
+from pgpull.diagnosis import condition, fact
+from pgpull.errors import Stopped
+from pgpull.model import Batch, Column, Plan, Reject, Wire
+from pgpull.streams import fields
+
+_COLUMN_IN_CONTEXT = re.compile(r"^COPY .*?, line \d+, column (.+?)(?:: |, null|$)", re.MULTILINE)
+
+
+def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycopg.Connection) -> Reject:
+    """Make a reject of a batch of one row.
+
+    Args:
+        plan: what was being done.
+        batch: the row, alone.
+        error: what the target said of it.
+        connection: the target's, idle; it spells out binary values.
+    """
+    values = _values(plan, batch, connection)
+    diagnosis = error.diag
+    in_context = _COLUMN_IN_CONTEXT.search(diagnosis.context or "")
+    return Reject(
+        table=plan.table,
+        key={name: values[name] for name in plan.key.columns},
+        values=values,
+        sqlstate=error.sqlstate or "",
+        condition=condition(error.sqlstate or ""),
+        fact=fact(error),
+        message="; ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail))),
+        constraint=diagnosis.constraint_name,
+        column=diagnosis.column_name or (in_context[1] if in_context else None),
+    )
+
+
+def _values(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[str, str | None]:
+    cells = fields(batch.rows[0], batch.wire)
+    columns = {column.name: column for column in plan.target.columns}
+    return {
+        name: None if cell is None else _spelled(cell, columns[name], batch.wire, connection)
+        for name, cell in zip(plan.columns, cells, strict=True)
+    }
+
+
+def _spelled(cell: bytes, column: Column, wire: Wire, connection: psycopg.Connection) -> str:
+    if wire is Wire.BINARY and not _is_text(column):
+        # a blocking call of libpq: the connection is idle, and one small value is quick
+        result = connection.pgconn.exec_params(sql.SPELL, [cell], [column.type.oid], [1])
+        if result.status != ExecStatus.TUPLES_OK:
+            return f"\\x{cell.hex()}"
+        cell = result.get_value(0, 0) or b""
+    return cell.decode("utf-8", "backslashreplace")
+
+
+def _is_text(column: Column) -> bool:
+    """A string's or an enum's binary form is its text, which the target may be unable to read."""
+    return column.type.category == "S" or column.type.kind == "e" or column.type.base in ("json", "citext")
+
+
+class RejectsFile:
+    """A JSON-lines file of rejects, made with the first one, added to if it is there already.
+
+    It holds rows, so only its owner may read it (mode 0600).
+
+    Args:
+        path: where it is to be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, reject: Reject) -> None:
+        """Write one reject, and see it through to the file.
+
+        Raises:
+            Stopped: the file cannot be written; the run must not go on and lose the row.
+        """
+        try:
+            self._file = self._file or self._open()
+            self._file.write(json.dumps(_record(reject), ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise Stopped(
+                f"the rejects file {self.path} cannot be written: {error.strerror}",
+                "name another with --rejects FILE, then run the same command again; whole batches are in",
+            ) from error
+        self.count += 1
+
+    def _open(self) -> IO[str]:
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.fchmod(handle, 0o600)  # it may have been there, open to others
+        return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _record(reject: Reject) -> dict[str, object]:
+    return {
+        "table": str(reject.table),
+        "key": reject.key,
+        "sqlstate": reject.sqlstate,
+        "condition": reject.condition,
+        "constraint": reject.constraint,
+        "column": reject.column,
+        "message": reject.message,
+        "values": reject.values,
+    }

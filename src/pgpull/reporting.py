@@ -1,0 +1,242 @@
+"""Where the words go: a terminal, a pipe, a log file, or JSON for a machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from pgpull.errors import PgpullError, SettingsError
+from pgpull.model import Plan, Reject, Report, Tally
+from pgpull.sessions import Session
+from pgpull.wording import as_json, banner_lines, pace_text, reject_text, tally_text
+
+_SHOWN_REJECTS: Final = 20
+_PLAIN_SECONDS: Final = 10.0
+"""Between two lines of progress where there is no terminal to draw a bar on."""
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that only its owner may read, as it holds keys of rejects; a full disk does not end a run."""
+
+    def __init__(self, path: Path, broken: Callable[[str], None]) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._broken = broken
+        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        form.converter = time.gmtime
+        self.setFormatter(form)
+
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        self.setLevel(logging.CRITICAL + 1)
+        self._broken(f"the log file {self.baseFilename} cannot be written any more")
+
+
+def _open_log(path: Path, broken: Callable[[str], None]) -> logging.Logger:
+    log = logging.Logger("pgpull", logging.DEBUG)
+    try:
+        log.addHandler(_LogFile(path, broken))
+    except OSError as error:
+        raise SettingsError(
+            f"the log file {path} cannot be opened: {error.strerror}", "name another with --log-file"
+        ) from None
+    return log
+
+
+class Reporter:
+    """Tells a person, a log file or a machine how a pull goes; a :class:`~pgpull.running.Listener`.
+
+    Args:
+        machine: print one JSON object to stdout at the end, and what is for people to stderr.
+        quiet: for people, only what went wrong.
+        verbose: each batch as well.
+        log_file: where the same facts go, with their times in UTC.
+
+    Raises:
+        SettingsError: the log file cannot be opened.
+    """
+
+    def __init__(
+        self, *, machine: bool = False, quiet: bool = False, verbose: bool = False, log_file: Path | None = None
+    ) -> None:
+        self._machine, self._quiet, self._verbose = machine, quiet, verbose
+        self._out = Console(stderr=machine, highlight=False, quiet=quiet)
+        self._errors = Console(stderr=True, highlight=False)
+        self._log = _open_log(log_file, self._warn) if log_file else None
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._rejected = 0
+        self._expected = 0
+        self._started = self._told = time.monotonic()
+        self._tally = Tally()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_bar()
+        for handler in self._log.handlers if self._log else ():
+            handler.close()
+
+    # --- as a listener -----------------------------------------------------------------------------------
+
+    def planned(self, plan: Plan, source: Session, target: Session) -> None:
+        """Print the banner, and begin to show progress."""
+        lines = banner_lines(plan, source, target)
+        self._stop_bar()
+        self._print_banner(lines)
+        for label, text in lines:
+            self._record(logging.INFO, f"{label} {text}")
+        self._expected = plan.estimate.rows if plan.estimate else 0
+        self._started = self._told = time.monotonic()
+        self._start_bar()
+
+    def progressed(self, tally: Tally, size: int) -> None:
+        """Move the bar, or print a line now and then."""
+        self._tally = tally
+        now = time.monotonic()
+        pace = pace_text(tally, size, now - self._started)
+        self._record(logging.DEBUG, f"{tally_text(tally)}; {pace}")
+        if self._bar is not None:
+            total = max(self._expected, tally.fetched)
+            self._bar.update(self._task, completed=tally.fetched, total=total, pace=pace)
+        if self._verbose or (self._bar is None and now - self._told >= _PLAIN_SECONDS):
+            self._told = now
+            self._say(f"{tally.fetched:,} rows so far, {pace}")
+
+    def rejected(self, reject: Reject) -> None:
+        """Say which row was refused and why; a flood goes to the files only."""
+        self._rejected += 1
+        text = reject_text(reject)
+        self._record(logging.WARNING, text)
+        if self._rejected <= _SHOWN_REJECTS:
+            self._print_warning(text)
+        elif self._rejected == _SHOWN_REJECTS + 1:
+            self._print_warning("more rows are refused; the rejects file has them all")
+
+    def noticed(self, text: str) -> None:
+        """Say what happened on the way."""
+        self._warn(text)
+
+    # --- how it ended ------------------------------------------------------------------------------------
+
+    def finished(self, report: Report) -> None:
+        """Print the summary."""
+        self._stop_bar()
+        pace = pace_text(report.tally, report.bytes, report.seconds)
+        self._say(tally_text(report.tally), "bold red" if report.tally.failed else "bold green")
+        self._say(f"{pace}; as of {report.snapshot.isoformat(timespec='seconds')}")
+        self._record(logging.INFO, f"{tally_text(report.tally)}; {pace}")
+        if report.passes > 1:
+            self._warn(
+                f"the server was read {report.passes} times, as its connection was lost:"
+                " rows that were in by then were fetched again and skipped"
+            )
+        if report.rejects:
+            self._warn(
+                f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
+            )
+        self._print_json(as_json(report), 4 if report.tally.failed else 0)
+
+    def failed(self, error: PgpullError) -> None:
+        """Print an error: the fact, the hint, and what is in by now."""
+        self._stop_bar()
+        self._print_error(error.message, error.hint)
+        self._print_json({"error": error.message, "hint": error.hint}, error.exit_code)
+
+    def interrupted(self) -> None:
+        """Say what is in after Ctrl-C, and how to go on."""
+        self._stop_bar()
+        self._print_error("interrupted", "whole batches are in; run the same command again to go on")
+        self._print_json({"error": "interrupted"}, 130)
+
+    def broke(self, error: BaseException) -> None:
+        """Own up to a bug. The error's own words may hold anything, so only its kind is shown."""
+        self._stop_bar()
+        self._print_error(
+            f"internal error: {type(error).__name__}",
+            "this is a bug in pgpull; --verbose shows where. Whole batches are in",
+        )
+        if self._verbose:
+            self._errors.print_exception(show_locals=False)
+        self._print_json({"error": f"internal error: {type(error).__name__}"}, 1)
+
+    # --- one way out for each kind -----------------------------------------------------------------------
+
+    def _print_error(self, message: str, hint: str) -> None:
+        self._record(logging.ERROR, f"{message}; hint: {hint}" if hint else message)
+        self._errors.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+        if hint:
+            self._errors.print(Text.assemble(("hint: ", "bold yellow"), hint), soft_wrap=True)
+        if self._tally.fetched:
+            self._record(logging.INFO, f"so far: {tally_text(self._tally)}")
+            self._errors.print(Text(f"so far: {tally_text(self._tally)}"), soft_wrap=True)
+
+    def _print_json(self, facts: dict[str, object], exit_code: int) -> None:
+        if self._machine:
+            tally = {"tally": asdict(self._tally)} if "tally" not in facts else {}
+            print(json.dumps({**facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
+
+    def _print_banner(self, lines: list[tuple[str, str]]) -> None:
+        if not self._out.is_terminal:
+            for label, text in lines:
+                self._say(f"{label:<5} {text}")
+            return
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold cyan", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for label, text in lines:
+            grid.add_row(label, Text(text, "yellow" if label == "NOTE" else ""))
+        self._out.print(grid)
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._out.print(Text(text, style), soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        self._record(logging.WARNING, text)
+        self._print_warning(text)
+
+    def _print_warning(self, text: str) -> None:
+        self._errors.print(Text(text, "yellow"), soft_wrap=True)
+
+    def _record(self, level: int, text: str) -> None:
+        if self._log is not None:
+            self._log.log(level, "%s", text)
+
+    # --- the bar -----------------------------------------------------------------------------------------
+
+    def _start_bar(self) -> None:
+        if self._quiet or not self._out.is_terminal:
+            return
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,} of about {task.total:,} rows"),
+            TextColumn("{task.fields[pace]}", style="dim"),
+            TimeRemainingColumn(),
+            console=self._out,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=max(self._expected, 1), pace="")
+        self._bar.start()
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

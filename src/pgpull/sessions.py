@@ -1,0 +1,287 @@
+"""Open, guard and pin the two sides.
+
+SQLAlchemy's engine opens the connections; psycopg, below it, composes and moves. The source is one
+REPEATABLE READ, READ ONLY transaction from its first statement to its last: such a transaction cannot be made
+writable once it has asked anything (manual: SET TRANSACTION), which a read-only *default* could.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from pgpull import sql
+from pgpull.diagnosis import SOURCE, TARGET, connect_failed, lost, translated
+from pgpull.endpoints import Endpoint
+from pgpull.errors import ConnectFailed, PlanError, UnsafeTarget
+
+APPLICATION: Final = "pgpull"
+
+_CONNECT: Final[Mapping[str, Any]] = {
+    "connect_timeout": 10,
+    # a peer that is gone is noticed within a minute
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "fallback_application_name": APPLICATION,
+    # a transaction-mode pooler hands each transaction another server session, without our statements
+    "prepare_threshold": None,
+}
+
+# What text forms depend on: both sides must read and write them alike (manual: 19.11.2, Locale and Formatting).
+_FORMS: Final[Mapping[str, str]] = {
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "application_name": APPLICATION,
+}
+
+# Rows that a policy hides become an error (manual: 5.9, Row Security Policies).
+_SOURCE: Final[Mapping[str, str]] = {**_FORMS, "row_security": "off"}
+
+# Ours where the server sets none of its own: do not wait behind a migration, do not linger if we hang.
+_SOURCE_TIMEOUTS: Final[Mapping[str, str]] = {
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10min",
+}
+
+_TARGET: Final[Mapping[str, str]] = {
+    **_FORMS,
+    "lock_timeout": "30s",
+    # a batch is small and the table may be large: find keys by the index, never by reading the whole table
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database of which cluster a session is in, as the server itself says."""
+
+    database: str
+    role: str
+    oid: int
+    started: str
+    system: str | None
+    version: str
+    in_recovery: bool
+    read_only: bool
+    isolation: str
+    now: datetime
+
+    def same_database(self, other: Identity) -> bool:
+        """Compare what no tunnel and no host name can disguise."""
+        if self.system is not None and other.system is not None:
+            return (self.system, self.oid) == (other.system, other.oid)
+        return (self.started, self.oid) == (other.started, other.oid)
+
+
+@dataclass(slots=True)
+class Session:
+    """A live connection to one side."""
+
+    side: str
+    endpoint: Endpoint
+    link: sqlalchemy.Connection
+    connection: psycopg.Connection
+    """The driver's connection under SQLAlchemy's."""
+    identity: Identity
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self.connection.closed or self.connection.broken
+
+    @property
+    def address(self) -> str:
+        """The host that libpq is really connected to: an address, or a socket's folder."""
+        return self.connection.info.hostaddr or self.connection.info.host
+
+    def cancel(self) -> None:
+        """Stop what the server does for us, whatever state the network is in. For another thread to call."""
+        connection = self.connection
+        with suppress(psycopg.Error, OSError):
+            connection.cancel_safe(timeout=1.0)
+        # the reading thread may be waiting on a line that carries nothing any more
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the server rolls back what was not committed."""
+        _close(self.link, self.connection)
+
+
+def _driver(link: sqlalchemy.Connection) -> psycopg.Connection:
+    driver = link.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection), "the engine's URL names the psycopg dialect"
+    return driver
+
+
+def _close(link: sqlalchemy.Connection, connection: psycopg.Connection) -> None:
+    # the driver's first: SQLAlchemy would ask a server, dead maybe, to roll back
+    with suppress(psycopg.Error):
+        connection.close()
+    with suppress(SQLAlchemyError):
+        link.invalidate()
+        link.close()
+
+
+def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connection:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        connect_args={**_CONNECT, **endpoint.parameters},
+        poolclass=NullPool,
+        use_native_hstore=False,
+    )
+    try:
+        return engine.connect().execution_options(**mode)
+    except DBAPIError as error:
+        raise connect_failed(side, endpoint, error.orig) from error.orig
+    except (psycopg.Error, OSError, UnicodeError) as error:
+        raise connect_failed(side, endpoint, error) from error
+
+
+def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Session:
+    connection = _driver(link)
+    row = connection.execute(sql.IDENTITY).fetchone()
+    assert row is not None
+    return Session(side, endpoint, link, connection, Identity(*row))
+
+
+@contextmanager
+def open_source(endpoint: Endpoint) -> Iterator[Session]:
+    """Open the server's database, only to read: one transaction, one instant, until the block ends.
+
+    Args:
+        endpoint: where it is.
+
+    Raises:
+        ConnectFailed: it cannot be reached, does not let us in, or would let us write.
+    """
+    link = _connect(SOURCE, endpoint, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    connection = _driver(link)
+    try:
+        with translated(SOURCE, connection):
+            connection.execute(sql.pin(_SOURCE, in_transaction=True))
+            connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
+            session = _session(SOURCE, endpoint, link)
+        _check_read_only(session.identity)
+        yield session
+    finally:
+        _close(link, connection)
+
+
+def _check_read_only(identity: Identity) -> None:
+    if not identity.read_only or identity.isolation != "repeatable read":
+        raise ConnectFailed(
+            f"the server gave a transaction that is {identity.isolation}, read-only {identity.read_only}",
+            "pgpull reads only inside REPEATABLE READ, READ ONLY; is there a proxy that rewrites statements?",
+        )
+
+
+def open_target(endpoint: Endpoint) -> Session:
+    """Open the local database, to write: each batch is a transaction of its own.
+
+    Args:
+        endpoint: where it is.
+
+    Raises:
+        ConnectFailed: it cannot be reached or does not let us in.
+    """
+    link = _connect(TARGET, endpoint, isolation_level="AUTOCOMMIT")
+    connection = _driver(link)
+    try:
+        with translated(TARGET, connection):
+            connection.execute(sql.pin(_TARGET, in_transaction=False))
+            return _session(TARGET, endpoint, link)
+    except BaseException:
+        _close(link, connection)
+        raise
+
+
+def reopen(target: Session) -> None:
+    """Open a lost target anew, in place.
+
+    Raises:
+        ConnectionLost: it cannot be reached.
+        UnsafeTarget: another database answers now.
+    """
+    target.close()
+    try:
+        anew = open_target(target.endpoint)
+    except ConnectFailed as error:
+        raise lost(TARGET, error) from error
+    if not anew.identity.same_database(target.identity):
+        anew.close()
+        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
+    target.link, target.connection, target.identity = anew.link, anew.connection, anew.identity
+
+
+# --- guards ----------------------------------------------------------------------------------------------
+
+
+def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None:
+    """Make sure that the target may be written.
+
+    Args:
+        source: the server's session.
+        target: the local session.
+        allowed: hosts that the user allowed by name beside this machine.
+
+    Raises:
+        UnsafeTarget: the target is the source itself, or another machine that was not allowed.
+        PlanError: the target takes no writes.
+    """
+    _refuse_source(source, target)
+    _refuse_remote(target, allowed)
+    if target.identity.in_recovery or target.identity.read_only:
+        raise PlanError(
+            f"local ({target.endpoint}) takes no writes: "
+            + ("it is a standby" if target.identity.in_recovery else "default_transaction_read_only is on"),
+            "give the URL of a database that can be written",
+        )
+
+
+def _refuse_source(source: Session, target: Session) -> None:
+    if source.identity.same_database(target.identity):
+        raise UnsafeTarget(
+            f"source and target are the same database: {source.endpoint} and {target.endpoint}"
+            f" are both {target.identity.database!r} (oid {target.identity.oid}) of one cluster"
+            f" (system identifier {target.identity.system or 'unknown'})",
+            "check LOCAL_DB_URL; if local is a file copy of the server, createdb a database of its own there",
+        )
+
+
+def _refuse_remote(target: Session, allowed: Sequence[str]) -> None:
+    host = target.connection.info.host
+    if not (_is_local(target.address) or host in allowed or target.address in allowed):
+        raise UnsafeTarget(
+            f"the target is not on this machine: {target.endpoint} is {target.address}",
+            f"if this is where the rows belong, allow it by name: --allow-target {host}",
+        )
+
+
+def _is_local(address: str) -> bool:
+    if not address or address.startswith(("/", "@")):
+        return True  # a unix socket
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

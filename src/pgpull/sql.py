@@ -1,0 +1,404 @@
+"""Every SQL statement that pgpull sends, as functions from values to psycopg compositions.
+
+Nothing here runs anything, and no other module holds SQL words. The fixed statements come first, then the
+conditions of a scope, then what is said to the source and what is said to the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgpull.model import Column, Key, OwnedSequence, Plan, Scope, Shape, TableName, Trigger, Window, Wire
+
+# --- asking a database about itself and its tables -------------------------------------------------------
+
+IDENTITY: Final = SQL("""
+    SELECT current_database(),
+           current_user,
+           (SELECT oid FROM pg_database WHERE datname = current_database()),
+           pg_postmaster_start_time()::text,
+           -- pg_control_system() is open to everybody unless somebody closed it
+           CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                THEN (SELECT system_identifier::text FROM pg_control_system()) END,
+           current_setting('server_version'),
+           pg_is_in_recovery(),
+           current_setting('transaction_read_only')::boolean,
+           current_setting('transaction_isolation'),
+           transaction_timestamp()
+""")
+
+TABLE: Final = SQL("""
+    SELECT c.oid,
+           c.relkind,
+           pg_has_role(c.relowner, 'USAGE'),
+           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p
+                  WHERE has_schema_privilege(n.oid, 'USAGE')
+                    AND (has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p)))
+      FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+""")
+
+COLUMNS: Final = SQL("""
+    WITH RECURSIVE below AS (      -- from a domain down to the type it is made of
+        SELECT a.attnum, a.atttypid AS oid
+          FROM pg_attribute AS a
+         WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT below.attnum, t.typbasetype
+          FROM below JOIN pg_type AS t ON t.oid = below.oid
+         WHERE t.typtype = 'd'
+    )
+    SELECT a.attname,
+           a.attnotnull,
+           a.atthasdef,
+           a.attgenerated <> '',
+           a.attidentity,
+           has_column_privilege(%(oid)s::oid, a.attnum, 'SELECT'),
+           format_type(a.atttypid, a.atttypmod),
+           t.typname,
+           t.oid,
+           t.typtype,
+           t.typcategory,
+           t.oid < 16384,          -- FirstNormalObjectId: below it, oids are the same on every server
+           t.typsend <> 0 AND t.typreceive <> 0,
+           e.typname,
+           coalesce(e.oid < 16384, false),
+           x.extname
+      FROM pg_attribute AS a
+      JOIN below ON below.attnum = a.attnum
+      JOIN pg_type AS t ON t.oid = below.oid AND t.typtype <> 'd'
+      LEFT JOIN pg_type AS e ON e.oid = t.typelem AND t.typcategory = 'A'
+      LEFT JOIN pg_depend AS d
+             ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
+      LEFT JOIN pg_extension AS x ON x.oid = d.refobjid
+     WHERE a.attrelid = %(oid)s AND a.attnum > 0
+     ORDER BY a.attnum
+""")
+
+KEYS: Final = SQL("""
+    SELECT ARRAY(SELECT a.attname
+                   FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, place)
+                   JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                  ORDER BY k.place)::text[],
+           i.indisprimary,
+           NOT i.indimmediate
+      FROM pg_index AS i
+     WHERE i.indrelid = %(oid)s
+       AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+       AND NOT EXISTS (SELECT FROM pg_attribute AS a
+                        WHERE a.attrelid = i.indrelid
+                          AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) AND NOT a.attnotnull)
+     ORDER BY i.indisprimary DESC, i.indimmediate DESC, i.indnkeyatts, i.indexrelid
+""")
+
+TRIGGERS: Final = SQL("""
+    SELECT tgname, tgenabled
+      FROM pg_trigger
+     WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('O', 'A')
+       AND tgtype & 20 <> 0        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
+     ORDER BY tgname
+""")
+
+SEQUENCES: Final = SQL("""
+    SELECT n.nspname, s.relname, a.attname
+      FROM pg_depend AS d
+      JOIN pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
+      JOIN pg_namespace AS n ON n.oid = s.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+       AND d.refobjid = %(oid)s AND d.deptype IN ('a', 'i')
+       AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+     ORDER BY a.attnum
+""")
+
+
+# --- a session's settings --------------------------------------------------------------------------------
+
+
+def pin(settings: Mapping[str, str], *, in_transaction: bool) -> Composed:
+    """Set each setting, for this transaction alone or for the session."""
+    calls = (
+        SQL("set_config({}, {}, {})").format(Literal(name), Literal(value), Literal(in_transaction))
+        for name, value in settings.items()
+    )
+    return SQL("SELECT ") + SQL(", ").join(calls)
+
+
+def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
+    """Set each timeout for this transaction, unless the server has one of its own: that one stays."""
+    calls = (
+        SQL("CASE WHEN current_setting({0}) = '0' THEN set_config({0}, {1}, true) END").format(
+            Literal(name), Literal(value)
+        )
+        for name, value in settings.items()
+    )
+    return SQL("SELECT ") + SQL(", ").join(calls)
+
+
+# --- names and lists -------------------------------------------------------------------------------------
+
+
+def _name(table: TableName) -> Identifier:
+    return Identifier(table.schema, table.name)
+
+
+def _rows_of(shape: Shape) -> Composed:
+    """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it."""
+    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + _name(shape.table)
+
+
+def _list(names: Iterable[str], prefix: str = "") -> Composed:
+    return SQL(", ").join(Identifier(prefix, name) if prefix else Identifier(name) for name in names)
+
+
+def _same_key(key: Key) -> Composed:
+    return SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier("t", name), Identifier("s", name)) for name in key.columns
+    )
+
+
+def _verbatim(text: str) -> SQL:
+    """Take a user's own SQL, or a type's name as the catalog writes it."""
+    return SQL(text)
+
+
+# --- the scope -------------------------------------------------------------------------------------------
+
+
+def _instant(instant: datetime, window_column: Column, timezone: str) -> Composed:
+    """An end of a window, typed so that the column's own index can serve it.
+
+    A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
+    a literal compared with a date would lose its time of day.
+    """
+    if window_column.type.base == "timestamptz":
+        return SQL("{}::timestamptz").format(Literal(instant.isoformat()))
+    wall_clock = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+    return SQL("{}::timestamp").format(Literal(wall_clock.isoformat()))
+
+
+def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
+    column = shape.column(window.column)
+    assert column is not None, "planning has checked the window's column"
+    name = Identifier(window.column)
+    if window.since is not None:
+        yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))
+    if window.until is not None:
+        yield SQL("{} < {}").format(name, _instant(window.until, column, timezone))
+
+
+def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
+    if scope.window:
+        yield from _within(scope.window, shape, timezone)
+    for name, value in scope.equals:
+        # an untyped literal takes the column's type, whatever that is
+        yield SQL("{} = {}").format(Identifier(name), Literal(value))
+    if scope.where:
+        # the line break ends a comment that the user's text may end with
+        yield SQL("(") + _verbatim(scope.where) + SQL("\n)")
+
+
+def condition(scope: Scope, shape: Shape, timezone: str) -> Composed:
+    """Return the scope as `` WHERE ...``, or nothing for all rows."""
+    filters = list(_filters(scope, shape, timezone))
+    return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
+
+
+# --- to the source ---------------------------------------------------------------------------------------
+
+
+def _select(plan: Plan) -> Composed:
+    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    return SQL("SELECT {} FROM {}").format(_list(plan.columns), _rows_of(plan.source)) + scope
+
+
+def probe(scope: Scope, shape: Shape, timezone: str) -> Composed:
+    """Ask for no row at all: the parser then says what is wrong with a scope."""
+    return SQL("SELECT FROM {}{} LIMIT 0").format(_rows_of(shape), condition(scope, shape, timezone))
+
+
+def explain(plan: Plan) -> Composed:
+    """Ask the planner for its estimate; never ANALYZE, which would run the query."""
+    return SQL("EXPLAIN (FORMAT JSON) ") + _select(plan)
+
+
+def copy_out(plan: Plan) -> Composed:
+    """Send the rows in scope."""
+    return SQL("COPY ({}) TO STDOUT (FORMAT {})").format(_select(plan), SQL(plan.wire.value))
+
+
+# --- to the target ---------------------------------------------------------------------------------------
+
+STAGE: Final = Identifier("pg_temp", "pgpull_stage")
+
+TRANSACTION: Final = SQL("SELECT txid_current_if_assigned()")
+
+TRANSACTION_STATUS: Final = SQL("SELECT txid_status(%(xid)s)")
+
+SPELL: Final = b"SELECT $1::text"
+
+CHECK_CONSTRAINTS_NOW: Final = SQL("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
+    """Ask whether the table holds a row in scope."""
+    scoped = condition(scope, shape, timezone)
+    return SQL("SELECT EXISTS (SELECT FROM {}{})").format(_rows_of(shape), scoped)
+
+
+def create_stage(plan: Plan) -> Composed:
+    """Make the stage: the target's columns and types, none of its constraints, emptied by each commit."""
+    return SQL("CREATE TEMP TABLE {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA").format(
+        Identifier("pgpull_stage"), _list(plan.columns), _rows_of(plan.target)
+    )
+
+
+def _copy_in(target: Composable, columns: Sequence[str], wire: Wire) -> Composed:
+    return SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(target, _list(columns), SQL(wire.value))
+
+
+def copy_straight(plan: Plan) -> Composed:
+    """Take rows straight into the table."""
+    return _copy_in(_name(plan.table), plan.columns, plan.wire)
+
+
+def copy_to_stage(plan: Plan) -> Composed:
+    """Take rows into the stage."""
+    return _copy_in(STAGE, plan.columns, plan.wire)
+
+
+def insert_missing(plan: Plan) -> Composed:
+    """Insert the staged rows whose key the target does not have.
+
+    Asking first leaves defaults and sequences of existing rows alone; ON CONFLICT passes over a row that
+    somebody else inserted in between.
+    """
+    arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(_list(plan.key.columns))
+    return SQL(
+        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} AS s"
+        " WHERE NOT EXISTS (SELECT FROM {rows} AS t WHERE {same_key}){arbiter}"
+    ).format(
+        table=_name(plan.table),
+        columns=_list(plan.columns),
+        staged=_list(plan.columns, "s"),
+        stage=STAGE,
+        rows=_rows_of(plan.target),
+        same_key=_same_key(plan.key),
+        arbiter=Composed([]) if plan.key.deferrable else arbiter,
+    )
+
+
+def update_changed(plan: Plan) -> Composed:
+    """Update the rows that the stage has another value for.
+
+    ``*<>`` compares the stored bytes of two records (manual: 9.25.6, Composite Type Comparison). It needs no
+    equality of the types, so json and point can be compared, and it sees what equality does not: jsonb 1.0
+    and 1.00, a numeric's scale, minus zero, letter case in citext.
+    """
+    return SQL(
+        "UPDATE {rows} AS t SET {values} FROM {stage} AS s"
+        " WHERE {same_key} AND ROW({ours})::record *<> ROW({theirs})::record"
+    ).format(
+        rows=_rows_of(plan.target),
+        values=SQL(", ").join(
+            SQL("{} = {}").format(Identifier(name), Identifier("s", name)) for name in plan.updated
+        ),
+        stage=STAGE,
+        same_key=_same_key(plan.key),
+        ours=_list(plan.updated, "t"),
+        theirs=_list(plan.updated, "s"),
+    )
+
+
+def disable_trigger(table: TableName, trigger: Trigger) -> Composed:
+    """Keep a trigger from firing; undone in the same transaction."""
+    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(_name(table), Identifier(trigger.name))
+
+
+def enable_trigger(table: TableName, trigger: Trigger) -> Composed:
+    """Put a trigger back as it stood."""
+    how = SQL("ENABLE ALWAYS") if trigger.enabled == "A" else SQL("ENABLE")
+    return SQL("ALTER TABLE {} {} TRIGGER {}").format(_name(table), how, Identifier(trigger.name))
+
+
+def advance(sequence: OwnedSequence, shape: Shape) -> Composed:
+    """Move a sequence up to its column's largest value (down, if it counts down); never back."""
+    return SQL("""
+        SELECT setval(s.seqrelid::regclass, top.value)
+          FROM pg_sequence AS s
+         CROSS JOIN {sequence} AS now
+         CROSS JOIN LATERAL (      -- two plain aggregates: an index on the column answers either
+                SELECT (CASE WHEN s.seqincrement > 0 THEN (SELECT max({column}) FROM {rows})
+                             ELSE (SELECT min({column}) FROM {rows}) END)::bigint AS value) AS top
+         WHERE s.seqrelid = {literal}::regclass
+           AND top.value BETWEEN s.seqmin AND s.seqmax
+           AND (   sign(s.seqincrement) * (top.value - now.last_value) > 0
+                OR (top.value = now.last_value AND NOT now.is_called))
+    """).format(
+        literal=Literal(str(sequence.name)),
+        column=Identifier(sequence.column),
+        rows=_rows_of(shape),
+        sequence=_name(sequence.name),
+    )
+
+
+# --- what a hint tells the user to run -------------------------------------------------------------------
+
+
+def create_table(shape: Shape) -> Composed:
+    """Make a table that takes another table's rows: its columns and its key, nothing else."""
+    lines = [
+        SQL("{} {}{}").format(
+            Identifier(column.name),
+            _verbatim(column.type.name),
+            SQL(" NOT NULL") if column.not_null else SQL(""),
+        )
+        for column in shape.columns
+    ]
+    if shape.keys:
+        lines.append(SQL("PRIMARY KEY ({})").format(_list(shape.keys[0].columns)))
+    return SQL("CREATE SCHEMA IF NOT EXISTS {}; CREATE TABLE {} ({});").format(
+        Identifier(shape.table.schema), _name(shape.table), SQL(", ").join(lines)
+    )
+
+
+def add_column(table: TableName, column: Column) -> Composed:
+    """Add a column that one side lacks."""
+    return SQL("ALTER TABLE {} ADD COLUMN {} {};").format(
+        _name(table), Identifier(column.name), _verbatim(column.type.name)
+    )
+
+
+def change_type(table: TableName, column: Column) -> Composed:
+    """Give a column the type it has on the other side."""
+    name = Identifier(column.name)
+    return SQL("ALTER TABLE {0} ALTER COLUMN {1} TYPE {2} USING {1}::text::{2};").format(
+        _name(table), name, _verbatim(column.type.name)
+    )
+
+
+def drop_not_null(table: TableName, column: Column) -> Composed:
+    """Let a column be empty that the other side does not have."""
+    return SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;").format(_name(table), Identifier(column.name))
+
+
+def add_key(table: TableName, key: Key) -> Composed:
+    """Make columns the table's primary key."""
+    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({});").format(_name(table), _list(key.columns))
+
+
+def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
+    """Let a role do what it may not."""
+    return SQL("GRANT USAGE ON SCHEMA {} TO {}; GRANT {} ON {} TO {};").format(
+        Identifier(table.schema),
+        Identifier(role),
+        _verbatim(", ".join(privileges)),
+        _name(table),
+        Identifier(role),
+    )

@@ -1,0 +1,113 @@
+"""Plans, tallies, rejects and reports in words, and a report as JSON. Pure.
+
+Never a password. Never a row's value, but for the key of a reject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any
+
+from pgpull.model import Plan, Reject, Report, Scope, Strategy, Tally
+from pgpull.sessions import Session
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes as people read it: ``1.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def time_text(seconds: float) -> str:
+    """Return a duration as people read it: ``2.1 s``, ``3 min 05 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def scope_text(scope: Scope) -> str:
+    """Return a scope as a condition, with the instants that its dates were resolved to."""
+    parts = [f"{name} = {value}" for name, value in scope.equals]
+    if window := scope.window:
+        since = f"{window.since.isoformat()} <= " if window.since else ""
+        until = f" < {window.until.isoformat()}" if window.until else ""
+        parts.insert(0, f"{since}{window.column}{until}")
+    if scope.where:
+        parts.append(scope.where)
+    return " and ".join(parts) or "all rows"
+
+
+def tally_text(tally: Tally) -> str:
+    """Return a tally as the sum that it is."""
+    counts = asdict(tally)
+    fetched = counts.pop("fetched")
+    return f"fetched {fetched:,} = " + " + ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def pace_text(tally: Tally, size: int, seconds: float) -> str:
+    """Return how much came in how long."""
+    rate = tally.fetched / seconds if seconds else 0
+    return f"{size_text(size)} in {time_text(seconds)}, {rate:,.0f} rows/s"
+
+
+def reject_text(reject: Reject) -> str:
+    """Return a reject in one line: its key and the reason, none of its other values."""
+    key = ", ".join(f"{name}={value}" for name, value in reject.key.items())
+    place = f" on {reject.constraint}" if reject.constraint else f" in {reject.column}" if reject.column else ""
+    return f"refused {reject.table} {key}: {reject.sqlstate} {reject.condition}{place}: {reject.fact}"
+
+
+def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str, str]]:
+    """Return who is read, who is written, what is meant and under which guards, as label and text."""
+    request, guess = plan.request, plan.estimate
+    about = f", about {guess.rows:,} rows, {size_text(guess.bytes)}" if guess else ""
+    how = "straight into the table: no row in scope is there yet"
+    if plan.strategy is Strategy.MERGE:
+        how = f"{request.on_conflict} rows whose key is there already"
+    return [
+        ("FROM", f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"),
+        ("TO", f"{target.endpoint}  PostgreSQL {target.identity.version}, as {target.identity.role}"),
+        ("WHAT", f"{plan.table}: {scope_text(request.scope)}{about}"),
+        (
+            "HOW",
+            f"{how}; {len(plan.columns)} columns, {plan.wire}, by {', '.join(plan.key.columns)};"
+            f" batches of {request.batch_rows:,}",
+        ),
+        (
+            "GUARD",
+            f"source read only, at {source.identity.now.astimezone(UTC).isoformat(timespec='seconds')};"
+            f" target is {_place(target)}, and another database than the source",
+        ),
+        *(("NOTE", note) for note in plan.notes),
+    ]
+
+
+def _place(target: Session) -> str:
+    address = target.address
+    return "on this machine" if address.startswith(("/", "@", "127.", "::1")) or not address else address
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return a report as a machine reads it."""
+    plan, window = report.plan, report.plan.request.scope.window
+    return {
+        "table": str(plan.table),
+        "tally": asdict(report.tally),
+        "bytes": report.bytes,
+        "seconds": round(report.seconds, 3),
+        "snapshot": report.snapshot.astimezone(UTC).isoformat(),
+        "passes": report.passes,
+        "strategy": plan.strategy,
+        "wire": plan.wire,
+        "key": plan.key.columns,
+        "columns": plan.columns,
+        "since": window.since.isoformat() if window and window.since else None,
+        "until": window.until.isoformat() if window and window.until else None,
+        "notes": plan.notes,
+        "rejects": str(report.rejects) if report.rejects else None,
+    }
