@@ -46,7 +46,7 @@ class Options:
     on_conflict: Annotated[
         OnConflict, typer.Option(help="What happens to a row whose key is here already.")
     ] = OnConflict.SKIP
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together, at most.")] = (
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
     max_errors: Annotated[
@@ -54,14 +54,14 @@ class Options:
     ] = None
     rejects: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep refused rows here [default: SCHEMA.TABLE.rejects.jsonl]."),
+        typer.Option(metavar="FILE", help="Keep refused rows here (default: SCHEMA.TABLE.rejects.jsonl)."),
     ] = None
     log_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the same facts here, with times.")
     ] = None
     env_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Settings [default: the next .env from here upwards]."),
+        typer.Option(metavar="FILE", help="Settings (default: the next .env from here upwards)."),
     ] = None
     allow_target: Annotated[
         list[str] | None,
@@ -184,7 +184,7 @@ def pull(
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Start of the window, included.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="End of the window, excluded.")] = None,
     window: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What the window stands on [default: created_at].")
+        str | None, typer.Option(metavar="COLUMN", help="What the window stands on (default: created_at).")
     ] = None,
     equals: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")

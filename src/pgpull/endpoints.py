@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -26,13 +27,17 @@ class Endpoint:
     parameters: Mapping[str, str] = field(repr=False)
 
     def __str__(self) -> str:
-        """Return a URL that can be shown: without password, without options."""
+        """Return a URL that can be shown, and given to psql: without password, without options."""
         shown = self.parameters
-        if "service" in shown and "host" not in shown:
-            return f"service {shown['service']}"
-        user = f"{shown['user']}@" if "user" in shown else ""
-        port = f":{shown['port']}" if "port" in shown and not shown.get("host", "").startswith("/") else ""
-        return f"postgresql://{user}{shown.get('host', '')}{port}/{shown.get('dbname', '')}"
+        host = shown.get("host", "")
+        if "service" in shown and not host:
+            return f"postgresql:///?service={shown['service']}"
+        user = f"{quote(shown['user'])}@" if "user" in shown else ""
+        database = quote(shown.get("dbname", ""))
+        port = shown.get("port", "")
+        if host.startswith("/"):
+            return f"postgresql://{user}/{database}?host={host}" + (f"&port={port}" if port else "")
+        return f"postgresql://{user}{host}{':' if port else ''}{port}/{database}"
 
     @property
     def secrets(self) -> tuple[str, ...]:

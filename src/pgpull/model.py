@@ -12,7 +12,7 @@ from pathlib import Path
 from pgpull.errors import UsageError
 
 DEFAULT_BATCH_ROWS = 5_000
-BATCH_BYTES = 2 * 1024 * 1024
+BATCH_BYTES = 1024 * 1024
 """A batch closes at this many bytes however few rows it holds, so that wide rows do not grow the memory."""
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
@@ -24,6 +24,17 @@ class OnConflict(StrEnum):
 
     SKIP = "skip"
     UPDATE = "update"
+
+    @classmethod
+    def parse(cls, text: str) -> OnConflict:
+        """Read ``skip`` or ``update``.
+
+        Raises:
+            UsageError: the text is neither.
+        """
+        if text not in list(cls):
+            raise UsageError(f"on_conflict is not skip or update: {text!r}", "skip leaves local rows alone")
+        return cls(text)
 
 
 class Wire(StrEnum):

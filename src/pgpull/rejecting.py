@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import psycopg
 from psycopg.pq import ExecStatus
@@ -86,7 +87,7 @@ class RejectsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,8 +106,7 @@ class RejectsFile:
         """
         try:
             self._file = self._file or self._open()
-            self._file.write(json.dumps(_record(reject), ensure_ascii=False) + "\n")
-            self._file.flush()
+            self._write(json.dumps(_record(reject), ensure_ascii=False) + "\n")
         except OSError as error:
             raise Stopped(
                 f"the rejects file {self.path} cannot be written: {error.strerror}",
@@ -114,10 +114,16 @@ class RejectsFile:
             ) from error
         self.count += 1
 
-    def _open(self) -> IO[str]:
+    def _write(self, line: str) -> None:
+        assert self._file is not None
+        data = line.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[self._file.write(data) :]
+
+    def _open(self) -> FileIO:
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.fchmod(handle, 0o600)  # it may have been there, open to others
-        return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+        return FileIO(handle, "a")  # nothing is buffered: a full disk shows at the row, not at the end
 
 
 def _record(reject: Reject) -> dict[str, object]:

@@ -101,7 +101,7 @@ def make_request(
             equals=tuple((name, str(value)) for name, value in (equals or {}).items()),
             where=where,
         ),
-        on_conflict=OnConflict(on_conflict),
+        on_conflict=OnConflict.parse(on_conflict),
         batch_rows=batch_size,
         max_errors=None if max_errors is None else MaxErrors.parse(str(max_errors)),
         timezone=timezone,

@@ -40,9 +40,12 @@ _CONNECT: Final[Mapping[str, Any]] = {
     "prepare_threshold": None,
 }
 
+# From the first word on: in a SQL_ASCII database the driver would take all text for bytes.
+_ALWAYS: Final[Mapping[str, str]] = {"client_encoding": "UTF8"}
+
 # What text forms depend on: both sides must read and write them alike (manual: 19.11.2, Locale and Formatting).
 _FORMS: Final[Mapping[str, str]] = {
-    "client_encoding": "UTF8",
+    **_ALWAYS,
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -146,7 +149,7 @@ def _close(link: sqlalchemy.Connection, connection: psycopg.Connection) -> None:
 def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connection:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        connect_args={**_CONNECT, **endpoint.parameters},
+        connect_args={**_CONNECT, **endpoint.parameters, **_ALWAYS},
         poolclass=NullPool,
         use_native_hstore=False,
     )

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from dotenv import find_dotenv
 from dotenv.parser import parse_stream
@@ -37,11 +37,10 @@ _PARTS: Final = {
 
 
 class _Side(BaseSettings):
-    """One side's settings: ``SERVER_DB_...`` or ``LOCAL_DB_...``, by the prefix given on making it."""
+    """One side's settings. Those of the .env file are given on making it, and so come first."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", hide_input_in_errors=True, frozen=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+    prefix: ClassVar[str]
 
     url: SecretStr | None = None
     url_command: str | None = None
@@ -60,6 +59,16 @@ class _Side(BaseSettings):
             for name, value in given.items()
             if value is not None
         }
+
+
+class _Server(_Side):
+    prefix: ClassVar[str] = "SERVER_DB"
+    model_config = SettingsConfigDict(env_prefix="SERVER_DB_")
+
+
+class _Local(_Side):
+    prefix: ClassVar[str] = "LOCAL_DB"
+    model_config = SettingsConfigDict(env_prefix="LOCAL_DB_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,8 @@ def load(env_file: Path | None = None) -> Settings:
     values = _read(file) if file else {}
     where = f"{file} and the environment" if file else "no .env file, and the environment"
     return Settings(
-        source=_source(_side("SERVER_DB_", values), where),
-        target=_target(_side("LOCAL_DB_", values), where, (file or Path.cwd() / ".env").parent),
+        source=_source(_side(_Server, values), where),
+        target=_target(_side(_Local, values), where, (file or Path.cwd() / ".env").parent),
     )
 
 
@@ -110,25 +119,26 @@ def _read(file: Path) -> dict[str, str]:
     return {b.key: b.value for b in bindings if b.key and b.value}
 
 
-def _side(prefix: str, values: Mapping[str, str]) -> _Side:
-    names = {field: f"{prefix}{field.upper()}" for field in _Side.model_fields}
+def _side(kind: type[_Side], values: Mapping[str, str]) -> _Side:
+    names = {field: f"{kind.prefix}_{field.upper()}" for field in kind.model_fields}
     given: dict[str, Any] = {field: values[name] for field, name in names.items() if name in values}
     try:
-        return _Side(_env_prefix=prefix, **given)
+        return kind(**given)
     except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0]).removeprefix(prefix.lower())
+        # the port is the only one that not every text will do for; its place may be spelled either way
+        name = names["port"]
         raise SettingsError(
-            f"{names[field]} is not a port: {values.get(names[field]) or os.environ.get(names[field])!r}",
+            f"{name} is not a port: {given.get('port', os.environ.get(name))!r}",
             "a port is a number from 1 to 65535; Postgres listens on 5432 unless told otherwise",
-        ) from None
+        ) from error
 
 
 def _source(side: _Side, where: str) -> Endpoint:
     if side.url_command and side.url:
         raise SettingsError("SERVER_DB_URL and SERVER_DB_URL_COMMAND are both set", "keep one of the two")
     if side.url_command:
-        return _filled_in("SERVER_DB", _run(side.url_command), "SERVER_DB_URL_COMMAND", side)
-    return _endpoint("SERVER_DB", side, "the server", where)
+        return _filled_in(side, _run(side.url_command), "SERVER_DB_URL_COMMAND")
+    return _endpoint(side, "the server", where)
 
 
 def _target(side: _Side, where: str, folder: Path) -> Endpoint:
@@ -137,33 +147,33 @@ def _target(side: _Side, where: str, folder: Path) -> Endpoint:
     if kind == _EMBEDDED and not data.startswith("//"):
         data_folder = folder / Path(data).expanduser() if data else embedded.default_folder()
         return parse_url(embedded.start(data_folder), "LOCAL_DB_URL")
-    return _endpoint("LOCAL_DB", side, "local", where)
+    return _endpoint(side, "local", where)
 
 
-def _endpoint(prefix: str, side: _Side, what: str, where: str) -> Endpoint:
+def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
     if side.url:
-        return _filled_in(prefix, side.url.get_secret_value(), f"{prefix}_URL", side)
+        return _filled_in(side, side.url.get_secret_value(), f"{side.prefix}_URL")
     parts = side.parts()
     if "host" not in parts and not (parts and ("PGHOST" in os.environ or "PGSERVICE" in os.environ)):
         raise SettingsError(
-            f"{what} is not set: neither {prefix}_URL nor {prefix}_HOST is there (looked in {where})",
+            f"{what} is not set: neither {side.prefix}_URL nor {side.prefix}_HOST is there (looked in {where})",
             "copy .env.example to .env and fill it in; no databases at hand? try: pgpull demo",
         )
     return Endpoint(parts)
 
 
-def _filled_in(prefix: str, url: str, what: str, side: _Side) -> Endpoint:
+def _filled_in(side: _Side, url: str, what: str) -> Endpoint:
     """Add to a URL the parts that it leaves out, such as the password."""
     in_url = dict(parse_url(url, what).parameters)
     for name, value in side.parts().items():
         if in_url.setdefault(name, value) != value:
             part = next(ours for ours, theirs in _PARTS.items() if theirs == name).upper()
-            raise SettingsError(f"{what} and {prefix}_{part} contradict each other", "keep one of the two")
+            raise SettingsError(f"{what} and {side.prefix}_{part} contradict each other", "keep one of the two")
     return Endpoint(in_url)
 
 
 def _run(command: str) -> str:
-    """Run the command that prints the URL. What it says on stderr, a login prompt perhaps, is the user's to see."""
+    """Run the command that prints the URL; its stderr, a login prompt perhaps, is the user's to see."""
     try:
         done = subprocess.run(
             command, shell=True, check=False, text=True, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS
@@ -174,7 +184,8 @@ def _run(command: str) -> str:
         ) from None
     if done.returncode != 0 or not done.stdout.strip():
         raise SettingsError(
-            f"SERVER_DB_URL_COMMAND failed: exit status {done.returncode}, {len(done.stdout)} characters printed",
+            f"SERVER_DB_URL_COMMAND gave no URL: exit status {done.returncode},"
+            f" {len(done.stdout)} characters printed",
             "run it by hand; it has to print the URL and nothing else",
         )
     return done.stdout.strip()
