@@ -1,0 +1,106 @@
+"""What people write becomes values, or an error that says how to write it."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpull.arguments import instant, ordered, uuid_text, zone
+from pgpull.errors import UsageError
+from pgpull.model import Batch, MaxErrors, TableName, Tally, Wire
+
+
+@pytest.mark.parametrize(
+    ("text", "timezone", "expected"),
+    [
+        ("2025-01-01", "UTC", "2025-01-01T00:00:00+00:00"),
+        ("2025-01-01", "Europe/Berlin", "2024-12-31T23:00:00+00:00"),
+        ("2025-07-01 12:30", "Europe/Berlin", "2025-07-01T10:30:00+00:00"),
+        ("2025-01-01T00:00:00Z", "Asia/Tokyo", "2025-01-01T00:00:00+00:00"),
+        ("2025-01-01T00:00:00.000001+02:00", "UTC", "2024-12-31T22:00:00.000001+00:00"),
+        (date(2025, 1, 1), "UTC", "2025-01-01T00:00:00+00:00"),
+        (datetime(2025, 1, 1, 9, tzinfo=UTC), "Asia/Tokyo", "2025-01-01T09:00:00+00:00"),
+    ],
+)
+def test_a_date_is_resolved_to_one_instant(text: str | date, timezone: str, expected: str) -> None:
+    assert instant(text, timezone).isoformat() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2025-13-01", "yesterday", "01/02/2025", "2025-02-30", "0001-01-01T00:00+14:00"]
+)
+def test_what_is_no_date_is_named_with_the_way_to_write_one(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        instant(text, "UTC", "--from-date")
+    assert "--from-date is not a date" in caught.value.message
+    assert "2025-01-31" in caught.value.hint
+
+
+def test_a_window_that_ends_before_or_when_it_starts_is_refused() -> None:
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    with pytest.raises(UsageError, match="is not before"):
+        ordered(start, start)
+    ordered(start, None)
+
+
+@pytest.mark.parametrize("name", ["Mars", "", "../etc/passwd"])
+def test_a_time_zone_has_to_exist(name: str) -> None:
+    with pytest.raises(UsageError, match="no time zone"):
+        zone(name)
+
+
+def test_a_uuid_is_written_in_its_usual_spelling() -> None:
+    assert uuid_text("{6F9619FF8B86D011B42D00C04FC964FF}", "x") == "6f9619ff-8b86-d011-b42d-00c04fc964ff"
+    with pytest.raises(UsageError, match="'abc'"):
+        uuid_text("abc", "--thread-id")
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "name"),
+    [
+        ("askwealth.message", "askwealth", "message"),
+        ("message", "public", "message"),
+        ('public."Message_v2"', "public", "Message_v2"),
+        ('"Sp1eCial .Char"."a""b"', "Sp1eCial .Char", 'a"b'),
+    ],
+)
+def test_a_table_name_reads_as_sql_reads_it(text: str, schema: str, name: str) -> None:
+    assert TableName.parse(text) == TableName(schema, name)
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_a_table_name_written_out_reads_back(schema: str, name: str) -> None:
+    assert TableName.parse(str(TableName(schema, name))) == TableName(schema, name)
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a.b.c", "a b", '"a', 'a."b'])
+def test_what_is_no_table_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a table's name"):
+        TableName.parse(text)
+
+
+def test_a_limit_of_errors_is_a_number_or_a_share() -> None:
+    tally = Tally(fetched=100, inserted=97, failed=3)
+    assert MaxErrors.parse("2").exceeded_by(tally)
+    assert not MaxErrors.parse("3").exceeded_by(tally)
+    assert MaxErrors.parse("2.5%").exceeded_by(tally)
+    assert not MaxErrors.parse("3%").exceeded_by(tally)
+    for text in ("", "x", "-1", "101%", "%", "1e3", "²"):
+        with pytest.raises(UsageError, match="not a number or a percentage"):
+            MaxErrors.parse(text)
+
+
+def test_a_tally_that_does_not_add_up_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="does not add up"):
+        Tally(fetched=2, inserted=1)
+    with pytest.raises(ValueError, match="does not add up"):
+        Tally(fetched=0, inserted=1, skipped=-1)
+
+
+@given(st.lists(st.binary(max_size=5), min_size=2, max_size=50))
+def test_the_halves_of_a_batch_are_the_batch(rows: list[bytes]) -> None:
+    first, second = Batch(rows, Wire.TEXT).halves()
+    assert [*first.rows, *second.rows] == rows
+    assert len(first) > 0
+    assert len(second) > 0

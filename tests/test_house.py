@@ -1,0 +1,70 @@
+"""The house keeps its own rules: who may import whom, where SQL stands, who reads the environment."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import pgpull
+
+SOURCE = Path(pgpull.__file__).parent
+
+# From the ground up; a module imports only from floors below its own.
+FLOORS = [
+    {"errors"},
+    {"model"},
+    {"arguments", "endpoints", "patience", "sql"},
+    {"diagnosis", "planning"},
+    {"sessions", "streams"},
+    {"catalog", "rejecting"},
+    {"applying"},
+    {"running"},
+    {"embedded", "wording"},
+    {"reporting", "settings"},
+    {"demo"},
+    {"cli"},
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+SQL_WORDS = re.compile(r"\b(SELECT .* FROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET|COPY .* (FROM|TO) STD)\b")
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path.stem not in ("__init__", "__main__"))
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "pgpull":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pgpull."):
+            found.add((node.module or "").split(".")[1])
+    return found & FLOOR.keys()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_imports_point_downwards_only(path: Path) -> None:
+    name = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    assert name in FLOOR, f"{name} has no floor in this test"
+    upwards = {other for other in imported(path) - {name} if FLOOR[other] >= FLOOR[name]}
+    assert not upwards
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_sql_words_stand_in_sql_alone(path: Path) -> None:
+    if path.stem in ("sql", "embedded") or "demo" in path.parts:
+        pytest.skip("these are where SQL may stand: the engine's in sql, a private server's and the demo's own")
+    strings = [
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in strings if SQL_WORDS.search(text)]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_settings_alone_read_the_environment(path: Path) -> None:
+    if path.stem != "settings":
+        assert not re.search(r"\bos\.(environ|getenv)\b", path.read_text())

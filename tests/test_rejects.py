@@ -1,0 +1,242 @@
+"""Bad rows are found, named and kept; all the others go in."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgpull import Reject, Stopped, pull
+from pgpull.running import Silence
+from pgpull.wording import reject_text
+from tests.conftest import MakePair
+from tests.support import Pair
+
+ROWS = 40
+
+
+class Ear(Silence):
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rejects: list[Reject] = []
+
+    def rejected(self, reject: Reject) -> None:
+        self.rejects.append(reject)
+
+
+def pulled(pair: Pair, table: str = "t", **what: Any) -> tuple[Any, list[Reject], list[dict[str, Any]]]:
+    """Pull, and return the tally, the rejects heard of, and those in the file."""
+    ear = Ear()
+    what.setdefault("rejects", "rejects.jsonl")
+    what.setdefault("retries", 0)
+    report = pull(table, source=pair.source_url, target=pair.target_url, listener=ear, **what)
+    file = Path(what["rejects"])
+    kept = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return report.tally, ear.rejects, kept
+
+
+BAD: dict[str, tuple[str, str, str, str, str, str]] = {
+    # what: source column, target column, good value, bad value, SQLSTATE, constraint or column
+    "check": ("v int", "v int constraint positive check (v > 0)", "g", "-g", "23514", "positive"),
+    "not null": ("v int", "v int not null", "g", "null", "23502", "v"),
+    "unique": ("v int", "v int constraint other unique", "g", "1000", "23505", "other"),
+    "parent": ("v int", "v int constraint child references p", "g", "2000", "23503", "child"),
+    "deferred parent": (
+        "v int",
+        "v int constraint child references p deferrable initially deferred",
+        "g",
+        "2000",
+        "23503",
+        "child",
+    ),
+    "enum label": ("v text", "v mood", "'happy'", "'sad'", "22P02", "v"),
+    "same enum, missing label": ("v mood", "v mood", "'happy'", "'grim'", "22P02", "v"),
+    "length": ("v varchar(9)", "v varchar(3)", "'abc'", "'abcd'", "22001", "v"),
+    "number's range": ("v bigint", "v int", "g", "1::bigint << 40", "22003", "v"),
+    "numeric's range": ("v numeric", "v numeric(4,2)", "g", "12345", "22003", "v"),
+    "NUL in json": ("v json", "v jsonb", "'{}'", r'''$${"a": "\u0000"}$$''', "22P05", "v"),
+    "syntax": ("v text", "v int", "'7'", "'seven'", "22P02", "v"),
+    "domain": ("v int", "v positive_int", "g", "-1", "23514", "positive_int_check"),
+    "exclusion": ("v int4range", "v int4range", "int4range(g, g + 1)", "int4range(0, 9999)", "23P01", "apart"),
+    "a function's own": ("v text", "v text check (picky(v))", "'ok'", "'no'", "P0001", ""),
+    "index entry's size": (
+        "v text",
+        "v text unique",
+        "g::text",
+        "(select string_agg(md5((g * 1000 + i)::text), '') from generate_series(1, 300) i)",
+        "54000",
+        "",
+    ),
+}
+
+PREPARE = """
+    create table p (id int primary key); insert into p select generate_series(1, 100);
+    create type mood as enum ('happy');
+    create domain positive_int as int check (value > 0);
+    create function picky(text) returns boolean language plpgsql as
+        $$ begin if $1 = 'no' then raise 'the value % is a secret', $1; end if; return true; end $$;
+"""
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+@pytest.mark.parametrize("what", BAD)
+def test_rows_that_cannot_go_in_are_kept_and_all_others_go_in(
+    make_pair: MakePair, what: str, on_conflict: str
+) -> None:
+    theirs, ours, good, bad, sqlstate, where = BAD[what]
+    exclude = ", constraint apart exclude using gist (v with &&)" if what == "exclusion" else ""
+    pair = make_pair(
+        schema=f"create type mood as enum ('happy', 'grim'); create table t (id int primary key, {theirs})",
+        target_schema=f"{PREPARE} create table t (id int primary key, {ours}{exclude})",
+    )
+    if what in ("unique", "exclusion"):
+        pair.target(f"insert into t select 999, {bad.replace('g', '1')}") if what == "unique" else pair.target(
+            "insert into t values (999, int4range(8000, 9000))"
+        )
+    if what == "same enum, missing label":
+        assert pair.target("select 'the target lacks a label'") is not None
+    bad_ids = (1, 17, 18, ROWS)  # the first row, two in the middle, the last
+    pair.source(
+        f"insert into t select g, {good} from generate_series(1, {ROWS}) g where g <> all ('{{1,17,18,{ROWS}}}')",
+        f"insert into t select g, {bad} from unnest(array{list(bad_ids)}) g",
+        # one heap order: the first, the middle and the last row of the first batch and of the table
+        "create table ordered as select * from t order by id",
+        "truncate t",
+        "insert into t select * from ordered",
+    )
+    tally, heard, kept = pulled(pair, batch_size=17, on_conflict=on_conflict)
+    assert (tally.fetched, tally.inserted, tally.failed) == (ROWS, ROWS - 4, 4)
+    assert [reject.key for reject in heard] == [{"id": str(number)} for number in bad_ids]
+    assert {reject.sqlstate for reject in heard} == {sqlstate}
+    assert {reject.constraint or reject.column or "" for reject in heard} >= ({where} if where else set())
+    assert [record["key"]["id"] for record in kept] == [str(number) for number in bad_ids]
+    expected = dict(pair.source("select id::text, v::text from t"))
+    assert all(
+        record["values"] == {"id": record["key"]["id"], "v": expected[record["key"]["id"]]} for record in kept
+    )
+    assert pair.target("select count(*) from t where id <= 100 and id <> all (array[1, 17, 18, 40])") == [(36,)]
+
+
+def test_a_batch_of_bad_rows_only_is_kept_whole(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key)",
+        target_schema="create table t (id int primary key check (id > 100))",
+    )
+    pair.source("insert into t select generate_series(1, 130)")
+    tally, heard, kept = pulled(pair, batch_size=50)
+    assert (tally.inserted, tally.failed, len(heard), len(kept)) == (30, 100, 100, 100)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_text_that_the_other_encoding_lacks_is_kept(make_pair: MakePair, encoding: str) -> None:
+    pair = make_pair()
+    other = (
+        {"source": "UTF8", "target": encoding}
+        if encoding == "LATIN1"
+        else {"source": encoding, "target": "UTF8"}
+    )
+    for side in ("source", "target"):
+        server, name = pair.server(side), pair.database(side)  # type: ignore[arg-type]
+        server.drop_database(name)
+        server.create_database(name, template="template0", encoding=other[side])
+        server.sql(name, "create table t (id int primary key, v text)")
+    if encoding == "LATIN1":
+        pair.source("insert into t values (1, 'café'), (2, '🦊'), (3, 'plain')")
+    else:
+        pair.source(
+            "set client_encoding = 'SQL_ASCII'", "insert into t values (1, 'plain'), (2, e'\\xff'), (3, 'x')"
+        )
+    tally, heard, kept = pulled(pair)
+    assert (tally.inserted, tally.failed) == (2, 1)
+    assert heard[0].key == {"id": "2"}
+    assert heard[0].sqlstate in ("22P05", "22021")
+    assert kept[0]["values"]["v"] == ("🦊" if encoding == "LATIN1" else "\\xff")
+
+
+def test_the_rejects_file_is_the_owners_alone_and_is_added_to(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key)",
+        target_schema="create table t (id int primary key check (id > 1))",
+    )
+    pair.source("insert into t values (1), (2)")
+    file = tmp_path / "rejects.jsonl"
+    file.write_text('{"from": "an earlier run"}\n')
+    file.chmod(0o644)
+    pulled(pair, rejects=str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_no_rejects_no_file(pair: Pair, tmp_path: Path) -> None:
+    pair.add_messages("source", 3)
+    pulled(pair, "askwealth.message")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rejects_file_that_cannot_be_written_stops_the_run_rather_than_lose_a_row(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key)",
+        target_schema="create table t (id int primary key check (id > 1))",
+    )
+    pair.source("insert into t values (1), (2)")
+    with pytest.raises(Stopped, match="rejects file .* cannot be written"):
+        pulled(pair, rejects="no/such/folder/rejects.jsonl")
+    with pytest.raises(Stopped, match="No space left"):
+        pulled(pair, rejects="/dev/full")
+
+
+@pytest.mark.parametrize(
+    "what", ["enum label", "NUL in json", "syntax", "a function's own", "unique", "length"]
+)
+def test_a_line_about_a_reject_shows_its_key_and_none_of_its_other_values(
+    make_pair: MakePair, what: str
+) -> None:
+    theirs, ours, _, _, sqlstate, _ = BAD[what]
+    secret = {"NUL in json": r'{"a": "S3cret \u0000"}', "unique": "31337", "a function's own": "no"}.get(
+        what, "S3cret"
+    )
+    pair = make_pair(
+        schema=f"create table t (id int primary key, {theirs})",
+        target_schema=f"{PREPARE} create table t (id int primary key, {ours})",
+    )
+    pair.source(f"insert into t values (4711, '{secret}')")
+    if what == "unique":
+        pair.target(f"insert into t values (1, {secret})")
+    _, heard, kept = pulled(pair)
+    line = reject_text(heard[0])
+    assert "id=4711" in line
+    assert sqlstate in line
+    for word in ("S3cret", "31337", "secret"):
+        assert word not in line
+    assert kept[0]["values"]["v"] == secret
+
+
+def test_values_of_every_kind_are_spelled_out_in_the_file(make_pair: MakePair) -> None:
+    columns = "a uuid, b timestamptz, c jsonb, d int[], e bytea, f numeric, g text, h boolean, i float8"
+    pair = make_pair(
+        schema=f"create table t (id int primary key, {columns})",
+        target_schema=f"create table t (id int primary key, {columns}, check (id <> 1))",
+    )
+    pair.source(
+        r"""insert into t values (1, '6f9619ff-8b86-d011-b42d-00c04fc964ff', 'infinity', '{"a": 1.00}',
+            '{1,NULL}', '\x00ff', 'NaN', e'tab\t, \\, line\n', true, '-0')"""
+    )
+    expected = dict(
+        zip(
+            ("id", *"abcdefghi"),
+            pair.source(
+                "select id::text, a::text, b::text, c::text, d::text, e::text, f::text, g, h::text, i::text from t"
+            )[0],
+            strict=True,
+        )
+    )
+    assert pulled(pair)[2][0]["values"] == expected
+    pair.target("alter table t alter a type text")  # now the rows travel as text
+    assert pulled(pair)[2][-1]["values"] == expected | {"h": "t"}
