@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import psycopg
 import pytest
 
@@ -129,6 +131,24 @@ def test_a_killed_server_starts_again(folder: Path) -> None:
     assert ask(embedded.start(folder, settings=QUICK), "select n from kept") == 42
 
 
+def test_a_folder_deleted_under_its_server_starts_anew(folder: Path) -> None:
+    embedded.start(folder, settings=QUICK)
+    orphan = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
+    shutil.rmtree(folder)
+    url = embedded.start(folder, settings=QUICK)
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    assert ask(url, "select 1") == 1
+
+
+def test_a_folder_moved_under_its_server_is_found(folder: Path, tmp_path: Path) -> None:
+    embedded.start(folder, settings=QUICK)
+    moved = folder.rename(tmp_path / "moved")
+    try:
+        assert ask(embedded.start(moved), "select 1") == 1
+    finally:
+        embedded.stop(moved)
+
+
 def test_a_process_id_that_is_of_somebody_else_by_now_is_no_server(folder: Path) -> None:
     embedded.start(folder, settings=QUICK)
     owner = folder.stat()
@@ -149,6 +169,7 @@ def test_a_process_id_that_is_of_somebody_else_by_now_is_no_server(folder: Path)
 def test_an_interrupted_initdb_is_begun_anew(folder: Path) -> None:
     (folder / "new").mkdir(parents=True)
     (folder / "new" / "PG_VERSION").write_text("18\n")
+    (folder / "lock").touch()
     assert ask(embedded.start(folder, settings=QUICK), "select 1") == 1
     assert not (folder / "new").exists()
 
@@ -173,6 +194,23 @@ def test_a_folder_of_another_version_is_left_alone(folder: Path) -> None:
     embedded.stop(folder)
     with pytest.raises(SettingsError, match="holds a PostgreSQL 16, not 18"):
         embedded.start(folder, 18)
+
+
+def test_a_cluster_that_is_not_ours_is_left_alone(folder: Path) -> None:
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "PG_VERSION").write_text("18\n")
+    with pytest.raises(SettingsError, match="holds other files: data"):
+        embedded.start(folder)
+    assert not embedded.remove(folder)
+    assert (folder / "data" / "PG_VERSION").exists()
+
+
+def test_a_removed_server_leaves_nothing_of_its_own(folder: Path) -> None:
+    embedded.start(folder, settings=QUICK)
+    (folder / "thesis.txt").write_text("precious")
+    assert embedded.remove(folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    assert not embedded.remove(folder)
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below", "/proc/nowhere/server"])

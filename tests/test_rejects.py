@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgpull import Reject, Stopped, pull
-from pgpull.running import Silence
+from pgpull.running import Listener
 from pgpull.wording import reject_text
 from tests.conftest import MakePair
 from tests.support import Pair
@@ -18,7 +18,7 @@ from tests.support import Pair
 ROWS = 40
 
 
-class Ear(Silence):
+class Ear(Listener):
     """A listener that keeps what it hears."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ BAD: dict[str, tuple[str, str, str, str, str, str]] = {
     "length": ("v varchar(9)", "v varchar(3)", "'abc'", "'abcd'", "22001", "v"),
     "number's range": ("v bigint", "v int", "g", "1::bigint << 40", "22003", "v"),
     "numeric's range": ("v numeric", "v numeric(4,2)", "g", "12345", "22003", "v"),
-    "NUL in json": ("v json", "v jsonb", "'{}'", r'''$${"a": "\u0000"}$$''', "22P05", "v"),
+    "NUL in json": ("v json", "v jsonb", "'{}'", r"""$${"a": "\u0000"}$$""", "22P05", "v"),
     "syntax": ("v text", "v int", "'7'", "'seven'", "22P02", "v"),
     "domain": ("v int", "v positive_int", "g", "-1", "23514", "positive_int_check"),
     "exclusion": ("v int4range", "v int4range", "int4range(g, g + 1)", "int4range(0, 9999)", "23P01", "apart"),
@@ -102,7 +102,8 @@ def test_rows_that_cannot_go_in_are_kept_and_all_others_go_in(
         assert pair.target("select 'the target lacks a label'") is not None
     bad_ids = (1, 17, 18, ROWS)  # the first row, two in the middle, the last
     pair.source(
-        f"insert into t select g, {good} from generate_series(1, {ROWS}) g where g <> all ('{{1,17,18,{ROWS}}}')",
+        f"insert into t select g, {good} from generate_series(1, {ROWS}) g"
+        f" where g <> all (array{list(bad_ids)})",
         f"insert into t select g, {bad} from unnest(array{list(bad_ids)}) g",
         # one heap order: the first, the middle and the last row of the first batch and of the table
         "create table ordered as select * from t order by id",
@@ -115,7 +116,7 @@ def test_rows_that_cannot_go_in_are_kept_and_all_others_go_in(
     assert {reject.sqlstate for reject in heard} == {sqlstate}
     assert {reject.constraint or reject.column or "" for reject in heard} >= ({where} if where else set())
     assert [record["key"]["id"] for record in kept] == [str(number) for number in bad_ids]
-    expected = dict(pair.source("select id::text, v::text from t"))
+    expected: dict[str, str] = dict(pair.source("select id::text, v::text from t"))
     assert all(
         record["values"] == {"id": record["key"]["id"], "v": expected[record["key"]["id"]]} for record in kept
     )
@@ -141,7 +142,7 @@ def test_text_that_the_other_encoding_lacks_is_kept(make_pair: MakePair, encodin
         else {"source": encoding, "target": "UTF8"}
     )
     for side in ("source", "target"):
-        server, name = pair.server(side), pair.database(side)  # type: ignore[arg-type]
+        server, name = pair.server(side), pair.database(side)
         server.drop_database(name)
         server.create_database(name, template="template0", encoding=other[side])
         server.sql(name, "create table t (id int primary key, v text)")
@@ -186,7 +187,7 @@ def test_a_rejects_file_that_cannot_be_written_stops_the_run_rather_than_lose_a_
         target_schema="create table t (id int primary key check (id > 1))",
     )
     pair.source("insert into t values (1), (2)")
-    with pytest.raises(Stopped, match="rejects file .* cannot be written"):
+    with pytest.raises(Stopped, match=r"rejects file .* cannot be written"):
         pulled(pair, rejects="no/such/folder/rejects.jsonl")
     with pytest.raises(Stopped, match="No space left"):
         pulled(pair, rejects="/dev/full")
@@ -232,7 +233,8 @@ def test_values_of_every_kind_are_spelled_out_in_the_file(make_pair: MakePair) -
         zip(
             ("id", *"abcdefghi"),
             pair.source(
-                "select id::text, a::text, b::text, c::text, d::text, e::text, f::text, g, h::text, i::text from t"
+                "select id::text, a::text, b::text, c::text, d::text, e::text, f::text, g, h::text, i::text"
+                " from t"
             )[0],
             strict=True,
         )

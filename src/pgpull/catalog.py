@@ -10,7 +10,7 @@ import sqlalchemy
 from psycopg.sql import Composed
 
 from pgpull import sql
-from pgpull.diagnosis import is_lost, lost, translated
+from pgpull.diagnosis import translated
 from pgpull.errors import PlanError
 from pgpull.model import (
     Column,
@@ -25,6 +25,8 @@ from pgpull.model import (
     Trigger,
 )
 from pgpull.sessions import Session
+
+_NO_PRIVILEGE = "42501"
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
 
@@ -115,16 +117,16 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
     Raises:
         PlanError: it refuses the condition.
     """
-    try:
-        session.connection.execute(sql.probe(scope, shape, timezone), binary=True)
-    except psycopg.Error as error:
-        if is_lost(error, session.connection):
-            raise lost(session.side, error) from error
-        said = error.diag.message_primary or type(error).__name__
-        raise PlanError(
-            f"{session.side} does not take the condition: {said} ({error.sqlstate})",
-            f"the condition was: {_written(sql.condition(scope, shape, timezone))}",
-        ) from error
+    with translated(session.side, session.connection):
+        try:
+            session.connection.execute(sql.probe(scope, shape, timezone), binary=True)
+        except (psycopg.DataError, psycopg.ProgrammingError) as error:
+            if error.sqlstate == _NO_PRIVILEGE:
+                raise
+            raise PlanError(
+                f"{session.side} does not take the condition: {error.diag.message_primary} ({error.sqlstate})",
+                f"the condition was: {_written(sql.condition(scope, shape, timezone))}",
+            ) from error
 
 
 def _written(condition: Composed) -> str:

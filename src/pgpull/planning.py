@@ -43,15 +43,25 @@ class Looked:
     target: Shape
     source_role: str
     target_role: str
-    target_has_rows: bool
 
 
-def make_plan(request: Request, looked: Looked) -> Plan:
+def check(request: Request, looked: Looked) -> None:
+    """Make sure that the request can be asked of both sides.
+
+    Raises:
+        PlanError: the scope names what is not there, or a privilege lacks.
+    """
+    _check_scope(request.scope, looked.source)
+    _check_privileges(request, looked)
+
+
+def make_plan(request: Request, looked: Looked, *, target_has_rows: bool) -> Plan:
     """Decide everything that will be done.
 
     Args:
-        request: what the user asks for.
+        request: what the user asks for, and :func:`check` let pass.
         looked: what both sides hold.
+        target_has_rows: whether the target holds a row in scope, so that keys may meet.
 
     Returns:
         The plan; its notes say what differs harmlessly between the two sides.
@@ -60,8 +70,6 @@ def make_plan(request: Request, looked: Looked) -> Plan:
         PlanError: the two sides cannot be brought together; nothing has been written.
     """
     source, target = looked.source, looked.target
-    check_scope(request.scope, source)
-    _check_privileges(request, looked)
     columns = _shared_columns(source, target)
     _check_target_only(target, columns)
     _check_types(source, target, columns)
@@ -73,19 +81,14 @@ def make_plan(request: Request, looked: Looked) -> Plan:
         columns=columns,
         key=key,
         wire=_wire(source, target, columns),
-        strategy=Strategy.MERGE if looked.target_has_rows else Strategy.STRAIGHT,
+        strategy=Strategy.MERGE if target_has_rows else Strategy.STRAIGHT,
         updated=_updated(target, columns, key),
         sequences=tuple(s for s in target.sequences if s.column in columns),
         notes=tuple(_notes(request, source, target, columns)),
     )
 
 
-def check_scope(scope: Scope, shape: Shape) -> None:
-    """Make sure that the scope's columns exist and that its window stands on dates.
-
-    Raises:
-        PlanError: a column is missing, or the window's column does not hold dates.
-    """
+def _check_scope(scope: Scope, shape: Shape) -> None:
     for name, _ in scope.equals:
         if shape.column(name) is None:
             raise _no_such_column(shape, name)

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
 from pgpull.model import Plan, Reject, Report, Tally
+from pgpull.running import Listener
 from pgpull.sessions import Session
 from pgpull.wording import as_json, banner_lines, pace_text, reject_text, tally_text
 
@@ -45,6 +47,10 @@ class _LogFile(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         self._broken(f"the log file {self.baseFilename} cannot be written any more")
 
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written before
+            super().close()
+
 
 def _open_log(path: Path, broken: Callable[[str], None]) -> logging.Logger:
     log = logging.Logger("pgpull", logging.DEBUG)
@@ -57,7 +63,7 @@ def _open_log(path: Path, broken: Callable[[str], None]) -> logging.Logger:
     return log
 
 
-class Reporter:
+class Reporter(Listener):
     """Tells a person, a log file or a machine how a pull goes; a :class:`~pgpull.running.Listener`.
 
     Args:

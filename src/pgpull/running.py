@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy.engine import URL
 
@@ -39,8 +38,8 @@ from pgpull.streams import Outflow, ReadAhead, in_batches
 DEFAULT_WINDOW = "created_at"
 
 
-class Listener(Protocol):
-    """Who hears how a pull goes on. Each call returns soon, or the pull waits for it."""
+class Listener:
+    """Hears how a pull goes on; override what you care for. The pull waits until a call returns."""
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:
         """The plan stands; rows are about to move. Again if the source had to be read anew."""
@@ -55,20 +54,7 @@ class Listener(Protocol):
         """Something a user wants to know of happened: a lost connection, a pause."""
 
 
-class Silence:
-    """A listener that does nothing."""
-
-    def planned(self, plan: Plan, source: Session, target: Session) -> None:
-        """Do nothing."""
-
-    def progressed(self, tally: Tally, size: int) -> None:
-        """Do nothing."""
-
-    def rejected(self, reject: Reject) -> None:
-        """Do nothing."""
-
-    def noticed(self, text: str) -> None:
-        """Do nothing."""
+Silence = Listener
 
 
 def make_request(
@@ -203,7 +189,7 @@ def run(
 ) -> Report:
     """Do what a request says; see :func:`pull` for the arguments, what is returned and what is raised."""
     with closing(open_target(target)) as local, RejectsFile(rejects) as file:
-        return _Pull(request, source, local, file, allowed, retries, listener or Silence()).run()
+        return _Pull(request, source, local, file, allowed, retries, listener or Listener()).run()
 
 
 class _Pull:
@@ -311,16 +297,8 @@ def _look_and_plan(source: Session, target: Session, request: Request) -> Plan:
     ours = catalog.shape_of(target, request.table)
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
-    planning.check_scope(request.scope, theirs)
+    looked = planning.Looked(theirs, ours, source.identity.role, target.identity.role)
+    planning.check(request, looked)
     catalog.check_condition(source, request.scope, theirs, request.timezone)
-    plan = planning.make_plan(
-        request,
-        planning.Looked(
-            theirs,
-            ours,
-            source.identity.role,
-            target.identity.role,
-            target_has_rows=catalog.holds_rows(target, ours, request.scope, request.timezone),
-        ),
-    )
-    return catalog.with_estimate(source, plan)
+    has_rows = catalog.holds_rows(target, ours, request.scope, request.timezone)
+    return catalog.with_estimate(source, planning.make_plan(request, looked, target_has_rows=has_rows))

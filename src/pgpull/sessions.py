@@ -82,12 +82,13 @@ class Identity:
     role: str
     oid: int
     started: str
-    system: str | None
     version: str
     in_recovery: bool
     read_only: bool
     isolation: str
     now: datetime
+    system: str | None
+    """The cluster's own number, given on initdb; None where we may not know it."""
 
     def same_database(self, other: Identity) -> bool:
         """Compare what no tunnel and no host name can disguise."""
@@ -165,7 +166,13 @@ def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Sess
     connection = _driver(link)
     row = connection.execute(sql.IDENTITY).fetchone()
     assert row is not None
-    return Session(side, endpoint, link, connection, Identity(*row))
+    return Session(side, endpoint, link, connection, Identity(*(*row, _system(connection))))
+
+
+def _system(connection: psycopg.Connection) -> str | None:
+    allowed = connection.execute(sql.MAY_KNOW_SYSTEM).fetchone()
+    row = connection.execute(sql.SYSTEM).fetchone() if allowed and allowed[0] else None
+    return row[0] if row else None
 
 
 @contextmanager
@@ -253,7 +260,7 @@ def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None
         PlanError: the target takes no writes.
     """
     _refuse_source(source, target)
-    _refuse_remote(target, allowed)
+    refuse_remote(target.endpoint, target.connection.info.host, target.address, allowed)
     if target.identity.in_recovery or target.identity.read_only:
         raise PlanError(
             f"local ({target.endpoint}) takes no writes: "
@@ -272,18 +279,29 @@ def _refuse_source(source: Session, target: Session) -> None:
         )
 
 
-def _refuse_remote(target: Session, allowed: Sequence[str]) -> None:
-    host = target.connection.info.host
-    if not (_is_local(target.address) or host in allowed or target.address in allowed):
+def refuse_remote(endpoint: Endpoint, host: str, address: str, allowed: Sequence[str]) -> None:
+    """Make sure that a target is on this machine, or was allowed by name.
+
+    Args:
+        endpoint: the target, for the error message.
+        host: what the user calls its host.
+        address: what libpq is really connected to: an address, or a socket's folder.
+        allowed: hosts or addresses that the user allowed.
+
+    Raises:
+        UnsafeTarget: it is neither.
+    """
+    if not (is_local(address) or host in allowed or address in allowed):
         raise UnsafeTarget(
-            f"the target is not on this machine: {target.endpoint} is {target.address}",
+            f"the target is not on this machine: {endpoint} is {address}",
             f"if this is where the rows belong, allow it by name: --allow-target {host}",
         )
 
 
-def _is_local(address: str) -> bool:
+def is_local(address: str) -> bool:
+    """Tell whether an address is this machine's alone: a unix socket or the loopback."""
     if not address or address.startswith(("/", "@")):
-        return True  # a unix socket
+        return True
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:

@@ -22,15 +22,17 @@ IDENTITY: Final = SQL("""
            current_user,
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            pg_postmaster_start_time()::text,
-           -- pg_control_system() is open to everybody unless somebody closed it
-           CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-                THEN (SELECT system_identifier::text FROM pg_control_system()) END,
            current_setting('server_version'),
            pg_is_in_recovery(),
            current_setting('transaction_read_only')::boolean,
            current_setting('transaction_isolation'),
            transaction_timestamp()
 """)
+
+# Open to everybody, unless somebody closed it. Two questions: a CASE would check both branches' privileges.
+MAY_KNOW_SYSTEM: Final = SQL("SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')")
+
+SYSTEM: Final = SQL("SELECT system_identifier::text FROM pg_control_system()")
 
 TABLE: Final = SQL("""
     SELECT c.oid,

@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import Any
 
 from pgpull.model import Plan, Reject, Report, Scope, Strategy, Tally
-from pgpull.sessions import Session
+from pgpull.sessions import Session, is_local
 
 
 def size_text(size: float) -> str:
@@ -88,8 +88,7 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
 
 
 def _place(target: Session) -> str:
-    address = target.address
-    return "on this machine" if address.startswith(("/", "@", "127.", "::1")) or not address else address
+    return "on this machine" if is_local(target.address) else f"{target.address}, which was allowed"
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import select
-import socket
-import struct
-import threading
-from contextlib import suppress
+import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from tests.support import relay
+from tests.support.relay import Direction
 from tests.support.servers import HOST, free_port
 
-Direction = Literal["down", "up"]
 Address = tuple[str, int] | Path
-
-# How long a thread may look away from what it is told, in seconds; bytes are noticed at once.
-TICK = 0.01
-CHUNK = 1 << 16
-# Close at once and throw away what is under way: the other side sees a reset.
-RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
@@ -28,19 +21,17 @@ class Proxy:
 
     def __init__(self, server: Address, latency: float = 0.0) -> None:
         self.port = free_port()
-        self.latency = latency
-        self.bytes_down = 0
-        self.bytes_up = 0
-        self.connections = 0
-        self._server = server
-        self._speed: float | None = None
-        self._fuses: dict[Direction, int] = {}
-        self._flowing = threading.Event()
-        self._lock = threading.Lock()
-        self._links: list[_Link] = []
-        self._door: _Door | None = None
-        self.resume()
-        self.accept()
+        order = json.dumps([self.port, str(server) if isinstance(server, Path) else server])
+        self._relay = subprocess.Popen(
+            [sys.executable, "-I", relay.__file__, order],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # An interrupt from the keyboard is for the test run alone.
+            start_new_session=True,
+        )
+        self._answer()
+        self.delay(latency)
 
     def __enter__(self) -> Self:
         return self
@@ -49,191 +40,76 @@ class Proxy:
         self.close()
 
     def close(self) -> None:
-        """Refuse and cut everything, for good."""
-        self.refuse()
-        self.cut()
+        """Break and refuse everything, for good."""
+        self._relay.kill()
+        self._relay.communicate()
 
     def cut(self) -> None:
         """Break all connections there are; new ones are welcome."""
-        for link in self._break():
-            link.join()
+        self._tell("cut")
 
     def cut_after(self, count: int, direction: Direction = "down") -> None:
         """Break all connections, once, when so many more bytes have passed."""
-        with self._lock:
-            self._fuses[direction] = count
-        if count == 0:
-            self.cut()
+        self._tell("cut_after", count, direction)
 
     def refuse(self) -> None:
         """Let no new connection in, as when nobody listens; those there are go on."""
-        if self._door:
-            self._door.close()
-            self._door = None
+        self._tell("refuse")
 
     def accept(self) -> None:
         """Let new connections in again, at the same port."""
-        if not self._door:
-            self._door = _Door(self)
+        self._tell("accept")
 
     def stall(self) -> None:
         """Pass nothing on, and keep the connections open."""
-        self._flowing.clear()
+        self._tell("stall")
 
     def resume(self) -> None:
         """Pass on what has waited."""
-        self._flowing.set()
+        self._tell("resume")
 
     def slow(self, bytes_per_second: float | None) -> None:
         """Let each direction of each connection pass only so much; None is full speed."""
-        self._speed = bytes_per_second
+        self._tell("slow", bytes_per_second)
+
+    def delay(self, seconds: float) -> None:
+        """Let bytes that follow a silence arrive so much later, each way: the latency of the line."""
+        self._tell("delay", seconds)
+
+    @property
+    def bytes_down(self) -> int:
+        """How many bytes went from the server to clients."""
+        return self._count("down")
+
+    @property
+    def bytes_up(self) -> int:
+        """How many bytes went from clients to the server."""
+        return self._count("up")
+
+    @property
+    def connections(self) -> int:
+        """How many connections there ever were."""
+        return self._count("connections")
 
     @property
     def open_connections(self) -> int:
         """How many connections there are now."""
-        with self._lock:
-            return len(self._links)
+        return self._count("open")
 
-    def _enter(self, client: socket.socket) -> None:
-        link = _Link(self, client)
-        with self._lock:
-            self.connections += 1
-            self._links.append(link)
-        link.start()
+    def _count(self, what: str) -> int:
+        return int(self._tell("counts")[what])
 
-    def _leave(self, link: _Link) -> None:
-        with self._lock:
-            self._links.remove(link)
+    def _tell(self, *order: object) -> Any:
+        assert self._relay.stdin
+        self._relay.stdin.write(json.dumps(order) + "\n")
+        self._relay.stdin.flush()
+        return json.loads(self._answer())
 
-    def _dial(self) -> socket.socket:
-        if isinstance(self._server, tuple):
-            return socket.create_connection(self._server)
-        server = socket.socket(socket.AF_UNIX)
-        try:
-            server.connect(str(self._server))
-        except OSError:
-            server.close()
-            raise
-        return server
-
-    def _break(self) -> list[_Link]:
-        with self._lock:
-            self._fuses.clear()
-            links = list(self._links)
-        for link in links:
-            link.broken.set()
-        return links
-
-    def _allowance(self, direction: Direction) -> int:
-        """Say how many bytes may pass at once: so few that a slow line is even, and a cut comes in time."""
-        speed = self._speed
-        even = max(1, int(speed * TICK * 2)) if speed else CHUNK
-        with self._lock:
-            return min(CHUNK, even, max(1, self._fuses.get(direction, CHUNK)))
-
-    def _pause(self, count: int) -> float:
-        speed = self._speed
-        return count / speed if speed else 0.0
-
-    def _count(self, direction: Direction, count: int) -> None:
-        with self._lock:
-            if direction == "down":
-                self.bytes_down += count
-            else:
-                self.bytes_up += count
-            if direction in self._fuses:
-                self._fuses[direction] -= count
-            burnt = self._fuses.get(direction, 1) <= 0
-        if burnt:
-            self._break()
-
-
-class _Door:
-    """The listening socket and the thread that opens to whoever knocks."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
-        self._closing = threading.Event()
-        self._listener = socket.create_server((HOST, proxy.port))
-        self._listener.setblocking(False)
-        self._thread = threading.Thread(target=self._open, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._closing.set()
-        self._thread.join()
-        self._listener.close()
-
-    def _open(self) -> None:
-        while not self._closing.is_set():
-            if _waiting(self._listener):
-                # Whoever knocked may have gone.
-                with suppress(OSError):
-                    self._proxy._enter(self._listener.accept()[0])
-
-
-class _Link(threading.Thread):
-    """One connection: this thread takes bytes down, another one up; both sockets are closed here."""
-
-    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
-        super().__init__(daemon=True)
-        self.broken = threading.Event()
-        self._proxy = proxy
-        self._client = client
-
-    def run(self) -> None:
-        with self._client as client:
-            try:
-                with self._proxy._dial() as server:
-                    self._join_up(client, server)
-            except OSError:
-                self._reset(client)
-        self._proxy._leave(self)
-
-    def _join_up(self, client: socket.socket, server: socket.socket) -> None:
-        for side in (client, server):
-            side.setblocking(False)
-        up = threading.Thread(target=self._pump, args=(client, server, "up"), daemon=True)
-        up.start()
-        self._pump(server, client, "down")
-        up.join()
-        if self.broken.is_set():
-            self._reset(client, server)
-
-    def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
-        try:
-            while not self.broken.is_set():
-                if self._ready(source) and not self._pass(source, sink, direction):
-                    sink.shutdown(socket.SHUT_WR)
-                    return
-        except OSError:
-            # One side is gone without a word, so the other side hears none either.
-            self.broken.set()
-
-    def _ready(self, source: socket.socket) -> bool:
-        """Wait for bytes; those that arrive after a silence have been on the way for the latency."""
-        if not self._proxy._flowing.wait(TICK):
-            return False
-        if not _waiting(source, 0):
-            if not _waiting(source):
-                return False
-            self.broken.wait(self._proxy.latency)
-        return self._proxy._flowing.is_set() and not self.broken.is_set()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction) -> int:
-        chunk = source.recv(self._proxy._allowance(direction))
-        left = memoryview(chunk)
-        while left and not self.broken.is_set():
-            if select.select([], [sink], [], TICK)[1]:
-                left = left[sink.send(left) :]
-        self._proxy._count(direction, len(chunk))
-        self.broken.wait(self._proxy._pause(len(chunk)))
-        return len(chunk)
-
-    def _reset(self, *sides: socket.socket) -> None:
-        for side in sides:
-            with suppress(OSError):
-                side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    def _answer(self) -> str:
+        assert self._relay.stdout
+        if line := self._relay.stdout.readline():
+            return line
+        raise RuntimeError("the proxy has ended")
 
 
 def through(url: str, proxy: Proxy) -> str:
@@ -242,7 +118,3 @@ def through(url: str, proxy: Proxy) -> str:
     login = f"{parts.netloc.rpartition('@')[0]}@".removeprefix("@")
     options = [pair for pair in parse_qsl(parts.query) if pair[0] not in ("host", "port")]
     return parts._replace(netloc=f"{login}{HOST}:{proxy.port}", query=urlencode(options)).geturl()
-
-
-def _waiting(source: socket.socket, seconds: float = TICK) -> bool:
-    return bool(select.select([source], [], [], seconds)[0])

@@ -95,6 +95,8 @@ class Server:
         _mount(folder / "data", megabytes)
         server = cls(version, folder, port=0)
         server._make_cluster("--waldir", str(folder / "wal"))
+        # Workers that run in parallel take shared memory from the same disk, if only to read.
+        server._write({"max_parallel_workers_per_gather": "0", "max_parallel_maintenance_workers": "0"})
         return server._started_on_a_free_port()
 
     def start(self) -> None:
@@ -338,9 +340,10 @@ def _copied(programs: Path) -> Path:
     package = programs.parent.parent
     home = workplace() / "programs"
     for part in (programs.parent, package.with_name(f"{package.name}.libs")):
-        if part.is_dir():
-            copy = home / part.relative_to(package.parent)
-            shutil.copytree(part, copy, ignore=shutil.ignore_patterns("include", "*.a"), dirs_exist_ok=True)
+        copy = home / part.relative_to(package.parent)
+        # The libraries are those of all versions.
+        if part.is_dir() and not copy.exists():
+            shutil.copytree(part, copy, ignore=shutil.ignore_patterns("include", "*.a"))
     for path in (home, *home.rglob("*")):
         path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
     return home / programs.relative_to(package.parent)

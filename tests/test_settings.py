@@ -1,0 +1,148 @@
+"""Where the two databases are is found as documented, and said clearly where it is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pgpull.errors import SettingsError
+from pgpull.settings import load
+
+LOCAL = "LOCAL_DB_URL=postgresql://localhost/app\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SERVER_DB", "LOCAL_DB")):
+            monkeypatch.delenv(name)
+
+
+def env(folder: Path, *lines: str) -> Path:
+    file = folder / ".env"
+    file.write_text(LOCAL + "\n".join(lines) + "\n")
+    return file
+
+
+def source(file: Path | None = None) -> dict[str, str]:
+    return dict(load(file).source.parameters)
+
+
+def test_the_env_file_is_found_from_the_working_directory_upwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env(tmp_path, "SERVER_DB_URL=postgres://reader:pw@db:5433/app")
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert source() == {"user": "reader", "password": "pw", "host": "db", "port": "5433", "dbname": "app"}
+
+
+def test_a_named_env_file_comes_in_place_of_the_found_one(tmp_path: Path) -> None:
+    env(tmp_path, "SERVER_DB_HOST=found")
+    (tmp_path / "other").mkdir()
+    assert source(env(tmp_path / "other", "SERVER_DB_HOST=named"))["host"] == "named"
+
+
+def test_the_env_file_comes_first_and_the_environment_fills_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env(tmp_path, "SERVER_DB_HOST=from-file", "SERVER_DB_USER=")
+    monkeypatch.setenv("SERVER_DB_HOST", "from-environment")
+    monkeypatch.setenv("SERVER_DB_USER", "reader")
+    assert source() == {"host": "from-file", "user": "reader"}
+
+
+def test_the_environment_alone_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "HOST": "db",
+        "PORT": "6000",
+        "USER": "u",
+        "PASSWORD": "p",
+        "NAME": "n",
+        "SSLMODE": "require",
+    }.items():
+        monkeypatch.setenv(f"SERVER_DB_{name}", value)
+    monkeypatch.setenv("LOCAL_DB_URL", "postgresql:///app")
+    assert source() == {
+        "host": "db",
+        "port": "6000",
+        "user": "u",
+        "password": "p",
+        "dbname": "n",
+        "sslmode": "require",
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("'as it is: @/#$%:?& \"x\" ${HOME} ü'", 'as it is: @/#$%:?& "x" ${HOME} ü'),
+        ("pa$s#word", "pa$s#word"),
+        ("${HOME}", "${HOME}"),
+        (r"'it\'s'", "it's"),
+    ],
+)
+def test_a_password_of_its_own_may_hold_any_character(tmp_path: Path, written: str, password: str) -> None:
+    env(tmp_path, "SERVER_DB_URL=postgresql://u@db/app", f"SERVER_DB_PASSWORD={written}")
+    assert source()["password"] == password
+
+
+def test_parts_fill_in_what_a_url_leaves_out_and_do_not_contradict_it(tmp_path: Path) -> None:
+    env(tmp_path, "SERVER_DB_URL=postgresql://db/app", "SERVER_DB_USER=u", "SERVER_DB_NAME=app")
+    assert source() == {"host": "db", "dbname": "app", "user": "u"}
+    env(tmp_path, "SERVER_DB_URL=postgresql://u:S3cret@db/app", "SERVER_DB_PASSWORD=0ther")
+    with pytest.raises(SettingsError, match="SERVER_DB_URL and SERVER_DB_PASSWORD contradict") as caught:
+        load()
+    assert "S3cret" not in str(caught.value)
+
+
+def test_a_command_may_print_the_url(tmp_path: Path) -> None:
+    env(tmp_path, "SERVER_DB_URL_COMMAND=echo postgresql://u:pw@db/app")
+    assert source()["password"] == "pw"
+
+
+@pytest.mark.parametrize("command", ["exit 3", "true", "echo S3cret", "echo 'mysql://S3cret'"])
+def test_a_command_that_prints_no_url_is_an_error_without_what_it_printed(tmp_path: Path, command: str) -> None:
+    env(tmp_path, f'SERVER_DB_URL_COMMAND="{command}"')
+    with pytest.raises(SettingsError, match="SERVER_DB_URL_COMMAND") as caught:
+        load()
+    assert "S3cret" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ((), "the server is not set: neither SERVER_DB_URL nor SERVER_DB_HOST"),
+        (("SERVER_DB_USER=u",), "the server is not set"),
+        (("SERVER_DB_HOST=h", "SERVER_DB_PORT=abc"), "SERVER_DB_PORT is not a port: 'abc'"),
+        (("SERVER_DB_HOST=h", "SERVER_DB_PORT=70000"), "SERVER_DB_PORT is not a port: '70000'"),
+        (("SERVER_DB_URL=a", "SERVER_DB_URL_COMMAND=b"), "both set"),
+        (("SERVER_DB_HOST=h", "SERVER_DB_PASSWORD='open"), "line 3 is not NAME=value"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+    env(tmp_path, *lines)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nope/\.env cannot be read: No such file"):
+        load(tmp_path / "nope" / ".env")
+    (tmp_path / ".env").write_bytes(b"X=\xff")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load()
+
+
+def test_the_example_can_be_read_as_it_stands(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / ".env.example", tmp_path / ".env")
+    settings = load()
+    assert str(settings.source) == "postgresql://reader@db.example.com:5432/app"
+    assert settings.source.parameters["password"] == "as it is: @ / # $ and all"
+    assert str(settings.target) == "postgresql://localhost/app"
