@@ -244,9 +244,7 @@ def test_tls_that_is_demanded_and_missing_is_named(pair: Pair) -> None:
     refused(done, "does not support SSL", "sslmode=prefer")
 
 
-def test_tls_is_used_where_the_server_has_it(
-    pair: Pair, make_pair: MakePair, own_server: OwnServer, oldest: int
-) -> None:
+def test_tls_is_used_where_the_server_has_it(make_pair: MakePair, own_server: OwnServer, oldest: int) -> None:
     server = own_server(oldest)
     certificate = server.enable_tls()
     secure = make_pair(source_server=server)

@@ -14,7 +14,15 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -61,6 +69,20 @@ def _open_log(path: Path, broken: Callable[[str], None]) -> logging.Logger:
             f"the log file {path} cannot be opened: {error.strerror}", "name another with --log-file"
         ) from None
     return log
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Choose what fits beside a bar: on a narrow screen the pace gives way."""
+    if width < 100:
+        counts = TextColumn("{task.completed:,} of ~{task.total:,}")
+        return [BarColumn(bar_width=12), counts, TimeRemainingColumn(compact=True)]
+    return [
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,} of about {task.total:,} rows"),
+        TextColumn("{task.fields[pace]}", style="dim"),
+        TimeRemainingColumn(),
+    ]
 
 
 class Reporter(Listener):
@@ -230,15 +252,7 @@ class Reporter(Listener):
     def _start_bar(self) -> None:
         if self._quiet or not self._out.is_terminal:
             return
-        self._bar = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:,} of about {task.total:,} rows"),
-            TextColumn("{task.fields[pace]}", style="dim"),
-            TimeRemainingColumn(),
-            console=self._out,
-            transient=True,
-        )
+        self._bar = Progress(*_columns(self._out.width), console=self._out, transient=True)
         self._task = self._bar.add_task("", total=max(self._expected, 1), pace="")
         self._bar.start()
 

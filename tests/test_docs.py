@@ -1,0 +1,80 @@
+"""What the documentation shows, works: its commands and its Python are run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakePair
+from tests.support import STANDARD_SCHEMA, Pair
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("data_migrations/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+
+SCHEMA = f"""{STANDARD_SCHEMA}
+    create table askwealth.document (document_id uuid primary key, title text, created_at timestamptz not null);
+"""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Return the lines that call pgpull or a script; setting up and `make` are CI's own first steps."""
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    return sorted({line for line in lines if line.startswith(("pgpull pull", "python data_migrations/"))})
+
+
+@pytest.fixture
+def production(make_pair: MakePair, tmp_path: Path) -> Pair:
+    pair = make_pair(schema=SCHEMA)
+    pair.add_messages("source", 100)
+    pair.source("insert into askwealth.thread select distinct thread_id, 'a thread' from askwealth.message")
+    pair.source("insert into askwealth.document values (gen_random_uuid(), 'a document', '2025-03-01')")
+    (tmp_path / ".env").write_text(f"SERVER_DB_URL='{pair.source_url}'\nLOCAL_DB_URL='{pair.target_url}'\n")
+    (tmp_path / "data_migrations").symlink_to(ROOT / "data_migrations")
+    return pair
+
+
+def test_the_pages_show_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.usefixtures("production")
+@pytest.mark.parametrize("command", commands())
+def test_each_command_shown_does_what_it_should(command: str) -> None:
+    words = shlex.split(command)
+    programs = {"pgpull": [sys.executable, "-m", "pgpull"], "python": [sys.executable]}
+    done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fetched" in done.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_the_python_shown_runs(production: Pair, page: Path) -> None:
+    names = {"SERVER_DB_URL": production.source_url, "LOCAL_DB_URL": production.target_url}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_every_option_is_on_the_operators_page_and_every_documented_one_exists() -> None:
+    page = (ROOT / "data_migrations" / "README.md").read_text()
+    known: set[str] = set()
+    for script in ("load_messages.py", "load_tables.py"):
+        words = [sys.executable, str(ROOT / "data_migrations" / script), "--help"]
+        shown = subprocess.run(words, text=True, capture_output=True, check=True).stdout
+        known |= set(re.findall(r"--[a-z][a-z-]+", shown))
+    assert known - {"--help", "--version"} <= set(re.findall(r"--[a-z][a-z-]+", page))
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= known
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
