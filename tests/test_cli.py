@@ -173,6 +173,24 @@ def test_help_and_version_are_there(program: list[str]) -> None:
         assert re.fullmatch(r"pgpull \d+\.\d+\.\d+\n", call(program, "--version").stdout)
 
 
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not tell a child's memory")
+def test_the_client_stays_under_80_mb_however_large_the_table(pair: Pair) -> None:
+    pair.add_messages("source", 20_000, step="1 minute")
+    pair.source(
+        "update askwealth.message set parts = to_jsonb((select string_agg(md5(message_id::text || i), '')"
+        " from generate_series(1, 250) i))"
+    )
+    for _ in ("straight", "merged"):
+        words = [*PGPULL, "pull", "askwealth.message", "--quiet"]
+        process = subprocess.Popen(words, env=os.environ | on(pair))
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+        assert peak < 80_000_000
+    assert pair.source("select sum(pg_column_size(parts)) > 1e8 from askwealth.message") == [(True,)]
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------
 
 

@@ -176,6 +176,17 @@ def test_a_row_that_is_there_outside_the_scope_is_skipped_all_the_same(pair: Pai
     assert counts(report) == (0, 0, 100, 0)
 
 
+def test_filters_that_local_cannot_answer_are_the_servers_to_judge(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key, at timestamptz default now(), kind text)",
+        target_schema="create table t (id int primary key, kind varchar)",
+    )
+    pair.source("create table other (id int)", "insert into other values (2)", "insert into t values (1), (2)")
+    pair.target("insert into t values (9)")
+    what = {"since": "2020-01-01", "window": "at", "where": "id in (select id from other)"}
+    assert counts(pulled(pair, "t", **what)) == (1, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

@@ -64,6 +64,7 @@ BAD: dict[str, tuple[str, str, str, str, str, str]] = {
     "domain": ("v int", "v positive_int", "g", "-1", "23514", "positive_int_check"),
     "exclusion": ("v int4range", "v int4range", "int4range(g, g + 1)", "int4range(0, 9999)", "23P01", "apart"),
     "a function's own": ("v text", "v text check (picky(v))", "'ok'", "'no'", "P0001", ""),
+    "a SQLSTATE of one's own": ("v int", "v int check (moody(v))", "g", "-1", "MY001", ""),
     "index entry's size": (
         "v text",
         "v text unique",
@@ -80,6 +81,8 @@ PREPARE = """
     create domain positive_int as int check (value > 0);
     create function picky(text) returns boolean language plpgsql as
         $$ begin if $1 = 'no' then raise 'the value % is a secret', $1; end if; return true; end $$;
+    create function moody(int) returns boolean language plpgsql as
+        $$ begin if $1 < 0 then raise sqlstate 'MY001'; end if; return true; end $$;
 """
 
 

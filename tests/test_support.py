@@ -124,11 +124,10 @@ def test_the_journal_is_measured(pair: Pair) -> None:
     assert 100_000 < pair.source_server.wal_position() - before < 10 * MEGABYTE
 
 
-@pytest.mark.parametrize("statement", ["select 'a word of ours'"])
-def test_settings_last_for_a_block(own_server: OwnServer, statement: str) -> None:
+def test_settings_last_for_a_block(own_server: OwnServer) -> None:
     server = own_server()
     with server.configured(log_statement="all", max_connections=20):
-        server.sql("postgres", statement)
+        server.sql("postgres", "select 'a word of ours'")
         assert server.query("postgres", "show max_connections") == [("20",)]
     assert "a word of ours" in server.log.read_text()
     assert server.query("postgres", "show max_connections", "show log_statement") == [("none",)]

@@ -20,9 +20,10 @@ from pgpull.rejecting import reject_of
 from pgpull.sessions import Session, reopen
 from pgpull.streams import copy_in
 
-# A row's own fault: its values (22), the constraints (23, 44), a limit such as an index entry's size (54), and
-# what a function behind a check or a domain raises (P0). Manual: appendix A.
-_ROWS_FAULT = ("22", "23", "44", "54", "P0")
+# What is not a row's own fault: connections, transactions, privileges, missing objects, resources, locks, the
+# server itself (manual: appendix A). All else is: values, constraints, limits, and whatever SQLSTATE a function
+# behind a check or a domain raises.
+_NOT_THE_ROWS = ("08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX")
 
 _UNIQUE_VIOLATION = "23505"
 
@@ -90,15 +91,23 @@ class Applier:
         if len(batch) > 1:
             first, second = batch.halves()
             return self._apply(first, strategy) + self._apply(second, strategy)
-        self._rejected(reject_of(self._plan, batch, error, self._target.connection))
+        self._rejected(self._patience.call(lambda: self._made_legible(batch, error)))
         return Tally(fetched=1, failed=1)
+
+    def _made_legible(self, batch: Batch, error: psycopg.Error) -> Reject:
+        self._reopen_if_lost()
+        with translated(TARGET, self._target.connection):
+            return reject_of(self._plan, batch, error, self._target.connection)
+
+    def _reopen_if_lost(self) -> None:
+        if self._target.lost:
+            reopen(self._target)
+            self._staged = False
 
     # --- one transaction ---------------------------------------------------------------------------------
 
     def _write(self, batch: Batch, strategy: Strategy) -> Tally:
-        if self._target.lost:
-            reopen(self._target)
-            self._staged = False
+        self._reopen_if_lost()
         with self._refusals(), translated(TARGET, self._target.connection):
             if self._unsettled and self._has_committed(self._unsettled):
                 return self._settled()
@@ -116,10 +125,10 @@ class Applier:
             yield
         except Exception as error:
             cause = error.__cause__
-            if isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_ROWS_FAULT):
-                self._unsettled = None  # a deferred constraint speaks at the commit
-                raise _RowsRefused(cause) from error
-            raise
+            if not isinstance(cause, psycopg.Error) or (cause.sqlstate or "08").startswith(_NOT_THE_ROWS):
+                raise
+            self._unsettled = None  # a deferred constraint speaks at the commit
+            raise _RowsRefused(cause) from error
 
     def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
         if strategy is Strategy.STRAIGHT:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
+from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 
 from pgpull import sql
@@ -34,6 +35,9 @@ def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycop
         batch: the row, alone.
         error: what the target said of it.
         connection: the target's, idle; it spells out binary values.
+
+    Raises:
+        psycopg.Error: the connection went away.
     """
     values = _values(plan, batch, connection)
     diagnosis = error.diag
@@ -62,8 +66,8 @@ def _values(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[st
 
 def _spelled(cell: bytes, column: Column, wire: Wire, connection: psycopg.Connection) -> str:
     if wire is Wire.BINARY and not _is_text(column):
-        # a blocking call of libpq: the connection is idle, and one small value is quick
-        result = connection.pgconn.exec_params(sql.SPELL, [cell], [column.type.oid], [1])
+        connection.pgconn.send_query_params(sql.SPELL, [cell], [column.type.oid], [1])
+        [result] = connection.wait(execute(connection.pgconn))
         if result.status != ExecStatus.TUPLES_OK:
             return f"\\x{cell.hex()}"
         cell = result.get_value(0, 0) or b""

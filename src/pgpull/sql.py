@@ -173,13 +173,13 @@ def _verbatim(text: str) -> SQL:
 # --- the scope -------------------------------------------------------------------------------------------
 
 
-def _instant(instant: datetime, window_column: Column, timezone: str) -> Composed:
+def _instant(instant: datetime, column: Column | None, timezone: str) -> Composed:
     """An end of a window, typed so that the column's own index can serve it.
 
     A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
     a literal compared with a date would lose its time of day.
     """
-    if window_column.type.base == "timestamptz":
+    if column is None or column.type.base == "timestamptz":
         return SQL("{}::timestamptz").format(Literal(instant.isoformat()))
     wall_clock = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
     return SQL("{}::timestamp").format(Literal(wall_clock.isoformat()))
@@ -187,7 +187,6 @@ def _instant(instant: datetime, window_column: Column, timezone: str) -> Compose
 
 def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
     column = shape.column(window.column)
-    assert column is not None, "planning has checked the window's column"
     name = Identifier(window.column)
     if window.since is not None:
         yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))

@@ -131,14 +131,13 @@ class Relay:
         speed = self._speed
         return count / speed if speed else 0.0
 
-    def _count(self, direction: Direction, count: int) -> None:
+    def _count(self, direction: Direction, count: int) -> bool:
+        """Count bytes before anybody can have seen them arrive, and say whether they are the last to pass."""
         with self._lock:
             self._passed[direction] += count
             if direction in self._fuses:
                 self._fuses[direction] -= count
-            burnt = self._fuses.get(direction, 1) <= 0
-        if burnt:
-            self._break()
+            return self._fuses.get(direction, 1) <= 0
 
 
 class _Door:
@@ -215,11 +214,13 @@ class _Link(threading.Thread):
 
     def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction) -> int:
         chunk = source.recv(self._relay._allowance(direction))
+        last = self._relay._count(direction, len(chunk))
         left = memoryview(chunk)
         while left and not self.broken.is_set():
             if select.select([], [sink], [], TICK)[1]:
                 left = left[sink.send(left) :]
-        self._relay._count(direction, len(chunk))
+        if last:
+            self._relay._break()
         self.broken.wait(self._relay._pause(len(chunk)))
         return len(chunk)
 
