@@ -32,7 +32,7 @@ from pgpull.model import (
 )
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
-from pgpull.sessions import Session, guard, open_source, open_target
+from pgpull.sessions import Session, guard, open_source, open_target, send_bytes_as_they_are
 from pgpull.streams import Outflow, ReadAhead, in_batches
 
 DEFAULT_WINDOW = "created_at"
@@ -247,7 +247,8 @@ class _Pull:
     def _move(self, source: Session, plan: Plan) -> None:
         before = self._tally.fetched
         applier = Applier(self._target, plan, self._patience, self._reject)
-        outflow = Outflow(source.connection, sql.copy_out(plan))
+        outflow = Outflow(source.connection, sql.copy_out(plan).as_bytes(source.connection))
+        send_bytes_as_they_are(source)
         batches = in_batches(iter(outflow), plan.request.batch_rows, plan.wire)
         with translated(SOURCE, source.connection), ReadAhead(batches, source.cancel) as ready:
             for batch in ready:

@@ -32,7 +32,7 @@ class Outflow:
     ``announced`` is the number of rows that the server says it sent, once all have come.
     """
 
-    def __init__(self, connection: psycopg.Connection, statement: Composed) -> None:
+    def __init__(self, connection: psycopg.Connection, statement: bytes) -> None:
         self._connection = connection
         self._statement = statement
         self.announced: int | None = None
