@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpull import embedded
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair
 
@@ -334,3 +335,16 @@ def test_a_pipe_gets_plain_lines(pair: Pair, no_color: str) -> None:
     done = call(SCRIPT, **on(pair, NO_COLOR=no_color))
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) > 100  # long lines stay whole
+
+
+def test_people_without_a_postgres_get_a_private_one_and_the_table_in_it(pair: Pair, tmp_path: Path) -> None:
+    pair.add_messages("source", 20)
+    settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": "embedded:here/data"}
+    try:
+        done = call(SCRIPT, **settings)
+        assert done.returncode == 0, done.stderr
+        assert "fetched 20 = inserted 20" in done.stdout
+        assert (tmp_path / "here" / "data" / "data" / "PG_VERSION").exists()
+        assert "skipped 20" in call(SCRIPT, **settings).stdout
+    finally:
+        embedded.stop(tmp_path / "here" / "data")

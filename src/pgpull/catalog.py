@@ -109,6 +109,23 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
     return PlanError(f"{session.side} ({database}) has no table {table}", f"did you mean: {names or '(none)'}")
 
 
+def make_table(session: Session, model: Shape) -> Shape | None:
+    """Make a table that takes another table's rows, with its columns and its key, in a private Postgres.
+
+    Raises:
+        PlanError: it cannot be made, for want of a type or an extension for example.
+    """
+    try:
+        session.connection.execute(sql.create_table(model))
+    except psycopg.ProgrammingError as error:
+        raise PlanError(
+            f"{model.table} cannot be made in the private Postgres: {error.diag.message_primary}",
+            "make what it lacks with psql, then run the same command again:"
+            f" {sql.create_table(model).as_string(None)}",
+        ) from error
+    return shape_of(session, model.table)
+
+
 def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str) -> None:
     """Let a database's parser judge a scope, without reading a row.
 

