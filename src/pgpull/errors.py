@@ -82,7 +82,12 @@ class Stopped(PgpullError):
 
 
 class Passing(Stopped):
-    """What may well go right when it is tried again; a user sees it after the last try."""
+    """What may well go right when it is tried again; a user sees it after the last try.
+
+    ``exhausted`` is set once it was tried as often as allowed, so that nobody further up tries it all again.
+    """
+
+    exhausted = False
 
 
 class ConnectionLost(Passing):

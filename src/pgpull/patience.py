@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from pgpull.errors import Passing
 
@@ -35,15 +35,19 @@ class Patience:
             Passing: the last try failed as well.
         """
         tries = Retrying(
-            retry=retry_if_exception_type(Passing),
+            retry=retry_if_exception(lambda error: isinstance(error, Passing) and not error.exhausted),
             wait=wait_exponential(multiplier=0.5, max=8),
             stop=stop_after_attempt(1 + self.retries),
             before_sleep=self._say,
             reraise=True,
         )
-        return tries(work)
+        try:
+            return tries(work)
+        except Passing as error:
+            error.exhausted = True
+            raise
 
     def _say(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0
-        self.notice(f"{error}; try {state.attempt_number} of {self.retries} again in {pause:g} s")
+        self.notice(f"{error}; trying again in {pause:g} s ({state.attempt_number} of {self.retries})")

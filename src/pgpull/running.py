@@ -32,7 +32,7 @@ from pgpull.model import (
 )
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
-from pgpull.sessions import Session, guard, open_source, open_target, send_bytes_as_they_are
+from pgpull.sessions import Session, guard, open_source, open_target, reopen, send_bytes_as_they_are
 from pgpull.streams import Outflow, ReadAhead, in_batches
 
 DEFAULT_WINDOW = "created_at"
@@ -231,6 +231,8 @@ class _Pull:
         are fetched once more and skipped, and the tally says so.
         """
         self._passes += 1
+        if self._target.lost:
+            reopen(self._target)
         try:
             with open_source(self._source) as source:
                 guard(source, self._target, self._allowed)

@@ -123,8 +123,9 @@ def remove(folder: Path) -> bool:
     # The lock goes last: it is what tells a folder of ours from any other.
     for made in ("log", "lock"):
         (folder / made).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    for emptied in {_Home(folder, 0).socket_folder, folder}:
+        if emptied.exists() and not any(emptied.iterdir()):
+            emptied.rmdir()
     return True
 
 
