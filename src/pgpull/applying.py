@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import psycopg
 
 from pgpull import sql
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import Batch, OnConflict, Plan, Reject, Strategy, Tally
+from pgpull.model import OnConflict, Plan, Reject, Strategy, Tally
 from pgpull.patience import Patience
 from pgpull.rejecting import reject_of
 from pgpull.sessions import Session, reopen
-from pgpull.streams import copy_in
+from pgpull.streams import Batch, copy_in
 
 # What is not a row's own fault: connections, transactions, privileges, missing objects, resources, locks, the
 # server itself (manual: appendix A). All else is: values, constraints, limits, and whatever SQLSTATE a function
@@ -34,14 +33,6 @@ class _RowsRefused(Exception):
     def __init__(self, error: psycopg.Error) -> None:
         super().__init__()
         self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsettled:
-    """A transaction about to commit, and what it has done if it does."""
-
-    xid: int | None
-    tally: Tally
 
 
 class Applier:
@@ -63,7 +54,8 @@ class Applier:
         self._rejected = rejected
         self._strategy = plan.strategy
         self._staged = False
-        self._unsettled: _Unsettled | None = None
+        self._in_doubt: Tally | None = None
+        """What the transaction at whose commit the connection went has done, if it was committed."""
 
     def apply(self, batch: Batch) -> Tally:
         """Apply a batch and commit it.
@@ -108,16 +100,26 @@ class Applier:
 
     def _write(self, batch: Batch, strategy: Strategy) -> Tally:
         self._reopen_if_lost()
+        if self._in_doubt:  # its rows may be in, or come in any moment: merging waits for them
+            strategy = Strategy.MERGE
         with self._refusals(), translated(TARGET, self._target.connection):
-            if self._unsettled and self._has_committed(self._unsettled):
-                return self._settled()
             if strategy is Strategy.MERGE:
                 self._make_stage()
             with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
                 with self._triggers_held(cursor):
                     tally = self._put(cursor, batch, strategy)
-                self._unsettled = _Unsettled(self._xid(cursor), tally)
-            return self._settled()
+                self._in_doubt = self._really(tally)
+        tally, self._in_doubt = self._in_doubt, None
+        return tally
+
+    def _really(self, tally: Tally) -> Tally:
+        """Return what became of a batch, which was written before if it was committed when the connection went.
+
+        All of it was, or nothing: if there was nothing left to write, it was. The number of the transaction
+        would not tell, as a server that crashes forgets it, and gives it to somebody else.
+        """
+        nothing_left = tally.skipped == tally.fetched
+        return self._in_doubt if self._in_doubt and nothing_left else tally
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -127,7 +129,7 @@ class Applier:
             cause = error.__cause__
             if not isinstance(cause, psycopg.Error) or (cause.sqlstate or "08").startswith(_NOT_THE_ROWS):
                 raise
-            self._unsettled = None  # a deferred constraint speaks at the commit
+            self._in_doubt = None  # a deferred constraint speaks at the commit
             raise _RowsRefused(cause) from error
 
     def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
@@ -159,20 +161,3 @@ class Applier:
             cursor.execute(sql.CHECK_CONSTRAINTS_NOW)
         for trigger in triggers:
             cursor.execute(sql.enable_trigger(table, trigger))
-
-    # --- a connection that goes while a commit is under way ----------------------------------------------
-
-    def _xid(self, cursor: psycopg.Cursor) -> int | None:
-        row = cursor.execute(sql.TRANSACTION).fetchone()
-        return row[0] if row else None
-
-    def _has_committed(self, unsettled: _Unsettled) -> bool:
-        if unsettled.xid is None:  # it had written nothing
-            return True
-        row = self._target.connection.execute(sql.TRANSACTION_STATUS, {"xid": unsettled.xid}).fetchone()
-        return row is not None and row[0] == "committed"
-
-    def _settled(self) -> Tally:
-        assert self._unsettled is not None
-        tally, self._unsettled = self._unsettled.tally, None
-        return tally

