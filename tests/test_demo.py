@@ -7,7 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -20,20 +22,28 @@ from pgpull.errors import SettingsError
 COMMAND = [sys.executable, "-m", "pgpull", "demo"]
 
 
+@contextmanager
+def room_for_a_demo() -> Iterator[Path]:
+    """Name a folder that does not exist yet, and stop the servers that are left in it."""
+    # Not pytest's own: each of its sessions closes them all to other accounts, and root's servers have another.
+    with tempfile.TemporaryDirectory(prefix="pgpull-") as name:
+        folder = Path(name) / demo.DEFAULT_FOLDER
+        yield folder
+        stop_servers(folder)
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shared() -> Iterator[Path]:
     """Name a folder whose servers several tests share; none of them changes a row."""
-    folder = tmp_path_factory.mktemp("shared") / demo.DEFAULT_FOLDER
-    yield folder
-    stop_servers(folder)
+    with room_for_a_demo() as folder:
+        yield folder
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Name a folder that does not exist yet, and stop the servers that a test leaves in it."""
-    folder = tmp_path / demo.DEFAULT_FOLDER
-    yield folder
-    stop_servers(folder)
+def folder() -> Iterator[Path]:
+    """Name a folder of a test's own."""
+    with room_for_a_demo() as folder:
+        yield folder
 
 
 def stop_servers(folder: Path) -> None:

@@ -97,6 +97,12 @@ def load(env_file: Path | None = None) -> Settings:
     )
 
 
+def environment_without_databases() -> dict[str, str]:
+    """Return the environment less what names databases, for a program that is to know only its .env file."""
+    ours = ("SERVER_DB_", "LOCAL_DB_", "PG")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 def _found() -> Path | None:
     found = find_dotenv(usecwd=True)
     return Path(found) if found else None

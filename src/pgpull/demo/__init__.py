@@ -26,6 +26,7 @@ import psycopg
 
 from pgpull import embedded
 from pgpull.errors import SettingsError
+from pgpull.settings import environment_without_databases
 
 Say = Callable[[str], None]
 
@@ -129,8 +130,6 @@ def _run(demo: _Demo, say: Say) -> int:
     _lay_out(local, demo)
     _write_notes(demo, production, local)
     code = _pull(_main_job(demo.env_file), say)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
     same = _show_outcome(production, local, say)
     _show_next(demo, production, local, say)
     return code or (0 if same else DIFFERENT)
@@ -240,19 +239,13 @@ def _is_script_of_pgpull(path: Path) -> bool:
 def _pull(command: list[str], say: Say) -> int:
     say(f"\n$ {_shown(command)}")
     sys.stdout.flush()  # what was said so far stands above what the command says
-    with subprocess.Popen(command, env=_environment()) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                # The same Ctrl-C reached the command, which now ends by itself and says what is in.
-                continue
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without what names databases: nothing of a real one may join in here."""
-    ours = ("SERVER_DB_", "LOCAL_DB_", "PG")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with subprocess.Popen(command, env=environment_without_databases()) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The same Ctrl-C reached the command, which ends by itself and says what is in.
+            process.wait()
+            raise
 
 
 def _shown(command: list[str]) -> str:
