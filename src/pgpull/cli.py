@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -123,6 +124,7 @@ def pulls(command: Callable[..., Request]) -> Callable[..., None]:
 def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
     """Pull what is asked for, tell the user how it goes, and return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: tidily
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it warns of, we say ourselves
     try:
         reporter = Reporter(
             machine=options.json, quiet=options.quiet, verbose=options.verbose, log_file=options.log_file

@@ -95,11 +95,15 @@ def _clean(said: str, endpoint: Endpoint) -> str:
 
 # --- a server that says no -------------------------------------------------------------------------------
 
+_LIMITS: Final = ("25P04", "57014")
+
 _LOST: Final = ("08", "57P01", "57P02", "57P03", "57P05", "25P03")
 
 
 def is_lost(error: psycopg.Error, connection: psycopg.Connection | None) -> bool:
     """Tell whether the connection is gone, or the server is about to take it away."""
+    if error.sqlstate in _LIMITS:  # it ends the connection too, and would do so again
+        return False
     if (error.sqlstate or "").startswith(_LOST):
         return True
     return connection is not None and (connection.closed or connection.broken)
@@ -154,6 +158,8 @@ def failed(side: str, error: psycopg.Error) -> PgpullError:
         return PlanError(said, hint)
     if sqlstate == "42501":
         return PlanError(said, "ask the owner for the privilege")
+    if sqlstate in _LIMITS and "timeout" not in said:
+        return Stopped(said, "somebody cancelled the statement: run the same command again to go on")
     if sqlstate in _HINTS:
         return Stopped(said, _HINTS[sqlstate].format(side=side))
     return Stopped(said, "see the server's log for the whole message; running the same command again goes on")
@@ -165,6 +171,7 @@ _HINTS: Final = {
     "55P03": "somebody holds a lock on the table: pg_blocking_pids() tells who; then run it again",
     "57014": "a statement_timeout of {side} ended the work: pull a smaller window, or ask for a longer one"
     " for this role (ALTER ROLE ... SET statement_timeout)",
+    "25P04": "the transaction_timeout of {side} ended the work: pull a smaller window, or ask for a longer one",
     "25006": "{side} takes no writes: is it a standby, or set to default_transaction_read_only?",
 }
 

@@ -25,7 +25,7 @@ class Endpoint:
     """
 
     parameters: Mapping[str, str] = field(repr=False)
-    private: bool = False
+    private: bool = field(default=False, repr=False)
     """A Postgres that pgpull itself keeps for the user: a missing table may be made there."""
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -58,8 +59,9 @@ _FORMS: Final[Mapping[str, str]] = {
 # Rows that a policy hides become an error (manual: 5.9, Row Security Policies).
 _SOURCE: Final[Mapping[str, str]] = {**_FORMS, "row_security": "off"}
 
-# Ours where the server sets none of its own: do not wait behind a migration, do not linger if we hang.
+# Ours where the server sets none of its own: do not wait behind a migration, do not linger if we hang or die.
 _SOURCE_TIMEOUTS: Final[Mapping[str, str]] = {
+    "client_connection_check_interval": "10s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10min",
 }
@@ -97,6 +99,27 @@ class Identity:
         return (self.started, self.oid) == (other.started, other.oid)
 
 
+class _Line(psycopg.Connection):
+    """A connection that can be left soon, whatever state the network is in.
+
+    On Ctrl-C the driver gives the server five seconds to take a request to cancel, and five more to answer
+    (psycopg: Connection.wait). Where the first takes more than one, nobody is there to answer.
+    """
+
+    def cancel_safe(self, *, timeout: float = 1.0) -> None:
+        """Ask the server to stop what it does for us; hang up if it does not listen."""
+        try:
+            super().cancel_safe(timeout=min(timeout, 1.0))
+        except psycopg.Error:
+            self.hang_up()
+            raise
+
+    def hang_up(self) -> None:
+        """Let whoever waits on the line know that nothing will come any more."""
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
 @dataclass(slots=True)
 class Session:
     """A live connection to one side."""
@@ -104,7 +127,7 @@ class Session:
     side: str
     endpoint: Endpoint
     link: sqlalchemy.Connection
-    connection: psycopg.Connection
+    connection: _Line
     """The driver's connection under SQLAlchemy's."""
     identity: Identity
 
@@ -120,21 +143,19 @@ class Session:
 
     def cancel(self) -> None:
         """Stop what the server does for us, whatever state the network is in. For another thread to call."""
-        connection = self.connection
         with suppress(psycopg.Error, OSError):
-            connection.cancel_safe(timeout=1.0)
+            self.connection.cancel_safe()
         # the reading thread may be waiting on a line that carries nothing any more
-        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
+        self.connection.hang_up()
 
     def close(self) -> None:
         """Close the connection; the server rolls back what was not committed."""
         _close(self.link, self.connection)
 
 
-def _driver(link: sqlalchemy.Connection) -> psycopg.Connection:
+def _driver(link: sqlalchemy.Connection) -> _Line:
     driver = link.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection), "the engine's URL names the psycopg dialect"
+    assert isinstance(driver, _Line), "the engine's creator makes no other"
     return driver
 
 
@@ -150,7 +171,7 @@ def _close(link: sqlalchemy.Connection, connection: psycopg.Connection) -> None:
 def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connection:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        connect_args={**_CONNECT, **endpoint.parameters, **_ALWAYS},
+        creator=partial(_Line.connect, **{**_CONNECT, **endpoint.parameters, **_ALWAYS}),
         poolclass=NullPool,
         use_native_hstore=False,
     )

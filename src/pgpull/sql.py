@@ -133,9 +133,9 @@ def pin(settings: Mapping[str, str], *, in_transaction: bool) -> Composed:
 
 
 def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
-    """Set each timeout for this transaction, unless the server has one of its own: that one stays."""
+    """Set each timeout for this transaction, unless the server has its own, which stays, or knows of none."""
     calls = (
-        SQL("CASE WHEN current_setting({0}) = '0' THEN set_config({0}, {1}, true) END").format(
+        SQL("CASE WHEN current_setting({0}, true) = '0' THEN set_config({0}, {1}, true) END").format(
             Literal(name), Literal(value)
         )
         for name, value in settings.items()
@@ -237,10 +237,6 @@ def copy_out(plan: Plan) -> Composed:
 # --- to the target ---------------------------------------------------------------------------------------
 
 STAGE: Final = Identifier("pg_temp", "pgpull_stage")
-
-TRANSACTION: Final = SQL("SELECT txid_current_if_assigned()")
-
-TRANSACTION_STATUS: Final = SQL("SELECT txid_status(%(xid)s)")
 
 SPELL: Final = b"SELECT $1::text"
 
