@@ -23,7 +23,7 @@ def load_messages(
 ) -> Report:
     """Load the messages from ``from_date`` (included) to ``to_date`` (excluded), of one thread or of all."""
     sides = load()
-    thread = {"thread_id": uuid_text(thread_id, "thread_id")} if thread_id else None
+    thread = {"thread_id": uuid_text(thread_id, "thread_id")} if thread_id is not None else None
     return pull(TABLE, source=sides.source, target=sides.target, since=from_date, until=to_date, equals=thread)
 
 
@@ -36,7 +36,7 @@ def main(
     options: Options,
 ) -> Request:
     """Load askwealth.message from the server into the local database."""
-    thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id else None
+    thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id is not None else None
     names = ("--from-date", "--to-date")
     return options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
 

@@ -207,6 +207,7 @@ def test_the_client_stays_under_80_mb_however_large_the_table(pair: Pair) -> Non
         (["--from-date", "2025-13-01"], "--from-date is not a date: '2025-13-01'"),
         (["--from-date", "2025-02-01", "--to-date", "2025-01-01"], "is not before --to-date"),
         (["--thread-id", "abc"], "--thread-id is not a uuid: 'abc'"),
+        (["--thread-id", ""], "--thread-id is not a uuid: ''"),
         (["--timezone", "Mars"], "no time zone is called 'Mars'"),
         (["--max-errors", "some"], "not a number or a percentage: 'some'"),
         (["--env-file", "nope"], "settings file nope cannot be read"),

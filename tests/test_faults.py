@@ -746,3 +746,25 @@ def test_an_interrupt_between_two_tries_ends_the_run_soon(full: Pair, make_proxy
         proxy.cut()
         user.reads("trying again in 2 s (3 of 6)")
         user.is_interrupted(signal.SIGINT, lambda: whole_batches(full))
+
+
+def test_a_source_lost_twice_while_rows_are_merged_is_read_to_its_end(
+    pair: Pair, make_proxy: MakeProxy
+) -> None:
+    pair.add_messages("source", 3_000)
+    pair.add_messages("target", 10)
+    proxy = make_proxy(pair.source_server)
+
+    class Saw(Listener):
+        cuts = 2
+
+        def progressed(self, tally: Tally, size: int) -> None:
+            if self.cuts and tally.inserted:
+                self.cuts -= 1
+                proxy.cut()
+
+    report = pull(
+        TABLE, source=pair.source_through(proxy), target=pair.target_url, batch_size=100, listener=Saw()
+    )
+    assert report.tally.inserted == 2_990
+    assert pair.same(TABLE)

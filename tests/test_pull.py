@@ -218,6 +218,9 @@ def test_words_that_make_no_sense_are_usage_errors(pair: Pair) -> None:
     for what in ({"batch_size": 0}, {"max_errors": "many"}, {"timezone": "Mars"}, {"since": "soon"}):
         with pytest.raises(UsageError):
             pulled(pair, **what)
+    for odd in ({"where": " "}, {"window": "created_at"}, {"equals": {"role": None}}):
+        with pytest.raises(UsageError):
+            pulled(pair, **odd)
     with pytest.raises(UsageError, match="skip or update"):
         pulled(pair, on_conflict="replace")
 
@@ -447,6 +450,7 @@ def test_the_run_stops_once_more_rows_fail_than_allowed(make_pair: MakePair) -> 
     pair.source("insert into t select generate_series(1, 1000)")
     with pytest.raises(TooManyRejects) as caught:
         pulled(pair, "t", batch_size=100, max_errors=15)
-    assert "20 of 200 rows were refused" in caught.value.message
-    assert pair.target("select count(*) from t") == [(180,)]
-    assert counts(pulled(pair, "t", batch_size=100, max_errors="10%")) == (720, 0, 180, 100)
+    assert "16 of 160 rows were refused" in caught.value.message
+    assert caught.value.exit_code == 4
+    assert pair.target("select count(*) from t") == [(144,)]
+    assert counts(pulled(pair, "t", batch_size=100, max_errors="10%")) == (756, 0, 144, 100)

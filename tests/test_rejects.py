@@ -222,6 +222,17 @@ def test_a_line_about_a_reject_shows_its_key_and_none_of_its_other_values(
     assert kept[0]["values"]["v"] == secret
 
 
+def test_a_value_full_of_quotes_is_hidden_whole(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key, v text)",
+        target_schema="create table t (id int primary key, v int[])",
+    )
+    pair.source("""insert into t values (1, '"Bob" "bob@x.io" and "more')""")
+    _, heard, _ = pulled(pair)
+    assert "Bob" not in reject_text(heard[0])
+    assert "bob" not in reject_text(heard[0])
+
+
 def test_values_of_every_kind_are_spelled_out_in_the_file(make_pair: MakePair) -> None:
     columns = "a uuid, b timestamptz, c jsonb, d int[], e bytea, f numeric, g text, h boolean, i float8"
     pair = make_pair(

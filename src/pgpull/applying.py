@@ -57,34 +57,37 @@ class Applier:
         self._in_doubt: Tally | None = None
         """What the transaction at whose commit the connection went has done, if it was committed."""
 
-    def apply(self, batch: Batch) -> Tally:
-        """Apply a batch and commit it.
+    def apply(self, batch: Batch) -> Iterator[Tally]:
+        """Apply a batch and commit it, as a whole or, where rows of it are refused, in parts.
 
-        Returns:
-            What became of its rows; it adds up to the batch.
+        Yields:
+            What became of each part, as soon as it is committed; together they add up to the batch.
 
         Raises:
             Stopped: the target cannot go on. What was committed stays.
         """
-        return self._apply(batch, self._strategy)
+        yield from self._apply(batch, self._strategy)
 
-    def _apply(self, batch: Batch, strategy: Strategy) -> Tally:
+    def _apply(self, batch: Batch, strategy: Strategy) -> Iterator[Tally]:
         try:
-            return self._patience.call(lambda: self._write(batch, strategy))
+            tally = self._patience.call(lambda: self._write(batch, strategy))
         except _RowsRefused as refused:
-            return self._apart(batch, strategy, refused.error)
+            yield from self._apart(batch, strategy, refused.error)
+        else:
+            yield tally
 
-    def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Tally:
+    def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Iterator[Tally]:
         """Go on with a refused batch: by merging it, then by halves, then without the row."""
         if strategy is Strategy.STRAIGHT:
             if error.sqlstate == _UNIQUE_VIOLATION:  # some keys are there after all: more may be
                 self._strategy = Strategy.MERGE
-            return self._apply(batch, Strategy.MERGE)
-        if len(batch) > 1:
-            first, second = batch.halves()
-            return self._apply(first, strategy) + self._apply(second, strategy)
-        self._rejected(self._patience.call(lambda: self._made_legible(batch, error)))
-        return Tally(fetched=1, failed=1)
+            yield from self._apply(batch, Strategy.MERGE)
+        elif len(batch) > 1:
+            for half in batch.halves():
+                yield from self._apply(half, strategy)
+        else:
+            self._rejected(self._patience.call(lambda: self._made_legible(batch, error)))
+            yield Tally(fetched=1, failed=1)
 
     def _made_legible(self, batch: Batch, error: psycopg.Error) -> Reject:
         self._reopen_if_lost()
@@ -148,6 +151,7 @@ class Applier:
 
     def _make_stage(self) -> None:
         if not self._staged:
+            self._target.connection.execute(sql.DROP_STAGE)
             self._target.connection.execute(sql.create_stage(self._plan))
             self._staged = True
 

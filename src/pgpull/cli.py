@@ -197,6 +197,8 @@ def pull(
 ) -> Request:
     """Bring a table's rows, or those in scope, from the server into local."""
     pairs = dict(map(_equal, equals or ()))
+    if len(pairs) < len(equals or ()):
+        raise UsageError("--equals names a column twice", "use --where for one of several values")
     return options.request(
         table,
         since=since,

@@ -133,7 +133,7 @@ def fact(error: psycopg.Error) -> str:
     """
     said = error.diag.message_primary or ""
     sqlstate = error.sqlstate or ""
-    if sqlstate.startswith("P0") or not said:
+    if sqlstate.startswith("P0") or error.diag.source_function == "exec_stmt_raise" or not said:
         return condition(sqlstate).replace("_", " ")
     if sqlstate.startswith("23"):
         return said
@@ -141,12 +141,12 @@ def fact(error: psycopg.Error) -> str:
 
 
 def _hide_quoted(said: str) -> str:
-    def hide(match: re.Match[str]) -> str:
-        return match[0] if _NAMED.search(said[: match.start()]) else '"…"'
-
-    shown = re.sub(r'"[^"]*"', hide, said, flags=re.DOTALL)
-    # a value may hold a quote itself: an odd one out takes the rest of the message with it
-    return shown if shown.count('"') % 2 == 0 else shown[: shown.rindex('"')] + '"…"'
+    """Keep quoted names from the left; from the first other quote to the last, all may be a value."""
+    shown, rest = "", said
+    while (name := re.match(r'([^"]*)"[^"]*"', rest)) and _NAMED.search(name[1]):
+        shown, rest = shown + name[0], rest[name.end() :]
+    before, quote, after = rest.partition('"')
+    return shown + before + ('"…"' + after.rpartition('"')[2] if quote else "")
 
 
 def failed(side: str, error: psycopg.Error) -> PgpullError:

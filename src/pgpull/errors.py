@@ -17,7 +17,7 @@
 
 Each error is one sentence that says the fact with the values seen, and a *hint* that says what to do next.
 No error ever carries a password or a row's values. Errors of the driver are translated at one seam
-(:mod:`pgpull.sessions`), and kept as ``__cause__``.
+(:mod:`pgpull.diagnosis`), and kept as ``__cause__``.
 """
 
 from __future__ import annotations

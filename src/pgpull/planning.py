@@ -300,7 +300,7 @@ def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterato
         if _unqualified(theirs.type.name) != _unqualified(ours.type.name):
             yield (
                 f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
-                " values that do not fit become rejects"
+                " values that do not fit become rejects, finer ones are rounded as Postgres rounds them"
             )
         if ours.not_null and not theirs.not_null:
             yield f"{ours.name} may be NULL on the server but not here: such rows become rejects"

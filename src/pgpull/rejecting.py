@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +80,18 @@ def _is_text(column: Column) -> bool:
     return column.type.category == "S" or column.type.kind == "e" or column.type.base in ("json", "citext")
 
 
+def open_private(path: Path | str) -> int:
+    """Open a file to add to, made if need be, that only its owner may read, whoever could before.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        os.fchmod(handle, 0o600)
+    return handle
+
+
 class RejectsFile:
     """A JSON-lines file of rejects, made with the first one, added to if it is there already.
 
@@ -125,9 +138,8 @@ class RejectsFile:
             data = data[self._file.write(data) :]
 
     def _open(self) -> FileIO:
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.fchmod(handle, 0o600)  # it may have been there, open to others
-        return FileIO(handle, "a")  # nothing is buffered: a full disk shows at the row, not at the end
+        # nothing is buffered: a full disk shows at the row, not at the end
+        return FileIO(open_private(self.path), "a")
 
 
 def _record(reject: Reject) -> dict[str, object]:

@@ -28,6 +28,7 @@ from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
 from pgpull.model import Plan, Reject, Report, Tally
+from pgpull.rejecting import open_private
 from pgpull.running import Listener
 from pgpull.sessions import Session
 from pgpull.wording import as_json, banner_lines, pace_text, reject_text, tally_text
@@ -48,8 +49,7 @@ class _LogFile(logging.FileHandler):
         self.setFormatter(form)
 
     def _open(self) -> IO[str]:  # type: ignore[override]
-        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+        return os.fdopen(open_private(self.baseFilename), "a", encoding="utf-8", errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
         self.setLevel(logging.CRITICAL + 1)

@@ -15,7 +15,7 @@ from pgpull.applying import Applier
 from pgpull.arguments import instant, ordered, zone
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, parse_url
-from pgpull.errors import ConnectFailed, Stopped, TooManyRejects
+from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects, UsageError
 from pgpull.model import (
     DEFAULT_BATCH_ROWS,
     MaxErrors,
@@ -32,7 +32,7 @@ from pgpull.model import (
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.sessions import Session, guard, open_source, open_target, reopen, send_bytes_as_they_are
-from pgpull.streams import Batch, Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
+from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
 
 DEFAULT_WINDOW = "created_at"
 
@@ -51,9 +51,6 @@ class Listener:
 
     def noticed(self, text: str) -> None:
         """Something a user wants to know of happened: a lost connection, a pause."""
-
-
-Silence = Listener
 
 
 def make_request(
@@ -79,6 +76,7 @@ def make_request(
     first = None if since is None else instant(since, timezone, window_names[0])
     end = None if until is None else instant(until, timezone, window_names[1])
     ordered(first, end, window_names)
+    _check_filters(window if first is None and end is None else None, equals or {}, where)
     return Request(
         table=table if isinstance(table, TableName) else TableName.parse(table),
         scope=Scope(
@@ -91,6 +89,17 @@ def make_request(
         max_errors=None if max_errors is None else MaxErrors.parse(str(max_errors)),
         timezone=timezone,
     )
+
+
+def _check_filters(idle_window: str | None, equals: Mapping[str, object], where: str | None) -> None:
+    """Refuse a filter that says nothing: left out without a word, it would bring the whole table."""
+    if idle_window is not None:
+        raise UsageError(f"the window on {idle_window} has no end", "give its start, its end, or both")
+    if where is not None and not where.strip():
+        raise UsageError("the condition is empty", "leave it out to have all rows")
+    for name, value in equals.items():
+        if value is None:
+            raise UsageError(f"{name} cannot equal None", f'for rows without a value: where="{name} IS NULL"')
 
 
 def pull(
@@ -220,8 +229,19 @@ class _Pull:
         try:
             return self._patience.call(self._pass)
         except Stopped as error:
-            error.written = self._tally.inserted + self._tally.updated
+            error.written = self._written
+            self._listener.progressed(self._tally, self._bytes)
             raise
+        except Refused as error:
+            if not self._written:
+                raise
+            stopped = Stopped(error.message, error.hint)
+            stopped.written = self._written
+            raise stopped from error
+
+    @property
+    def _written(self) -> int:
+        return self._tally.inserted + self._tally.updated
 
     def _pass(self) -> Report:
         """Read the source once, from its first row in scope to its last.
@@ -254,24 +274,29 @@ class _Pull:
         try:
             with ReadAhead(pieces, source.cancel) as ready:
                 for batch in in_batches(ready, plan.wire):
-                    self._count(batch, applier.apply(batch))
+                    for tally in applier.apply(batch):
+                        self._count(tally)
+                    self._bytes += batch.size
+                    self._listener.progressed(self._tally, self._bytes)
+                    self._check_limit(self._request.max_errors)
         except ReadFailed as failure:
             raise failure.reason from failure.reason.__cause__
         fetched = self._tally.fetched - before
         if fetched != outflow.announced:
             raise RuntimeError(f"the server sent {outflow.announced} rows, and {fetched} were counted")
 
-    def _count(self, batch: Batch, tally: Tally) -> None:
-        if tally.fetched != len(batch):
-            raise RuntimeError(f"a batch of {len(batch)} rows was counted as {tally}")
+    def _count(self, tally: Tally) -> None:
         self._tally += tally
-        self._bytes += batch.size
-        self._listener.progressed(self._tally, self._bytes)
         limit = self._request.max_errors
+        if limit is not None and limit.rows is not None:  # a share is judged by whole batches
+            self._check_limit(limit)
+
+    def _check_limit(self, limit: MaxErrors | None) -> None:
         if limit is not None and limit.exceeded_by(self._tally):
+            self._listener.progressed(self._tally, self._bytes)
             raise TooManyRejects(
                 f"{self._tally.failed} of {self._tally.fetched} rows were refused, more than {limit} allowed",
-                f"see why in {self._rejects.path}; whole batches are in",
+                f"see why in {self._rejects.path}; what was committed stays",
             )
 
     def _reject(self, reject: Reject) -> None:

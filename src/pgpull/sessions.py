@@ -54,17 +54,21 @@ _FORMS: Final[Mapping[str, str]] = {
     "bytea_output": "hex",
     "xmloption": "content",
     "application_name": APPLICATION,
+    # rows that a policy hides become an error (manual: 5.9, Row Security Policies)
+    "row_security": "off",
 }
-
-# Rows that a policy hides become an error (manual: 5.9, Row Security Policies).
-_SOURCE: Final[Mapping[str, str]] = {**_FORMS, "row_security": "off"}
 
 # Ours where the server sets none of its own: do not wait behind a migration, do not linger if we hang or die.
 _SOURCE_TIMEOUTS: Final[Mapping[str, str]] = {
-    "client_connection_check_interval": "10s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10min",
 }
+
+# Where the server's system cannot tell that a client is gone, it takes no value but 0.
+_SOURCE_CHECKS: Final[Mapping[str, str]] = {"client_connection_check_interval": "10s"}
+
+OLDEST: Final = 12
+"""The oldest major version whose catalog has what we ask for (pg_attribute.attgenerated)."""
 
 _TARGET: Final[Mapping[str, str]] = {
     **_FORMS,
@@ -185,6 +189,11 @@ def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connectio
 
 def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Session:
     connection = _driver(link)
+    if connection.info.server_version < OLDEST * 10_000:
+        raise ConnectFailed(
+            f"{side} is PostgreSQL {connection.info.server_version // 10_000}",
+            f"pgpull needs {OLDEST} or newer on both sides",
+        )
     row = connection.execute(sql.IDENTITY).fetchone()
     assert row is not None
     return Session(side, endpoint, link, connection, Identity(*(*row, _system(connection))))
@@ -210,8 +219,10 @@ def open_source(endpoint: Endpoint) -> Iterator[Session]:
     connection = _driver(link)
     try:
         with translated(SOURCE, connection):
-            connection.execute(sql.pin(_SOURCE, in_transaction=True))
+            connection.execute(sql.pin(_FORMS, in_transaction=True))
             connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
+            with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
+                connection.execute(sql.pin_where_unlimited(_SOURCE_CHECKS))
             session = _session(SOURCE, endpoint, link)
         _check_read_only(session.identity)
         yield session

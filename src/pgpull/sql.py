@@ -243,6 +243,10 @@ SPELL: Final = b"SELECT $1::text"
 CHECK_CONSTRAINTS_NOW: Final = SQL("SET CONSTRAINTS ALL IMMEDIATE")
 
 
+# A stage of an earlier pass, whose columns may have been others.
+DROP_STAGE: Final = SQL("DROP TABLE IF EXISTS {}").format(STAGE)
+
+
 def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
     """Ask whether the table holds a row in scope."""
     scoped = condition(scope, shape, timezone)

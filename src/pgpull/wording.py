@@ -5,6 +5,7 @@ Never a password. Never a row's value, but for the key of a reject.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from datetime import UTC
 from typing import Any
@@ -57,9 +58,14 @@ def pace_text(tally: Tally, size: int, seconds: float) -> str:
 
 def reject_text(reject: Reject) -> str:
     """Return a reject in one line: its key and the reason, none of its other values."""
-    key = ", ".join(f"{name}={value}" for name, value in reject.key.items())
+    key = ", ".join(f"{name}={_in_one_line(value)}" for name, value in reject.key.items())
     place = f" on {reject.constraint}" if reject.constraint else f" in {reject.column}" if reject.column else ""
     return f"refused {reject.table} {key}: {reject.sqlstate} {reject.condition}{place}: {reject.fact}"
+
+
+def _in_one_line(value: str | None) -> str:
+    """Spell out line breaks and what drives a terminal."""
+    return value if value and value.isprintable() else json.dumps(value, ensure_ascii=False)
 
 
 def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str, str]]:
