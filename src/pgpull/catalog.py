@@ -42,23 +42,17 @@ def shape_of(session: Session, table: TableName) -> Shape | None:
         found = session.connection.execute(sql.TABLE, {"schema": table.schema, "name": table.name}).fetchone()
         if found is None:
             return None
-        oid, kind, owned, privileges = found
+        oid, kind, owned, privileges, has_heirs = found
         if kind not in ("r", "p"):
             raise PlanError(
                 f"{session.side}'s {table} is {_KINDS.get(kind, 'not a table')}, not a table",
                 "name the table that the rows are stored in",
             )
-        return _shape(session.connection, table, oid, kind, owned, frozenset(privileges))
+        shape = _shape(session.connection, table, oid, kind)
+        return replace(shape, owned=owned, privileges=frozenset(privileges), has_heirs=has_heirs)
 
 
-def _shape(
-    connection: psycopg.Connection,
-    table: TableName,
-    oid: int,
-    kind: str,
-    owned: bool,
-    privileges: frozenset[str],
-) -> Shape:
+def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str) -> Shape:
     of_table = {"oid": oid}
     columns = [
         Column(
@@ -76,8 +70,6 @@ def _shape(
         keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
         triggers=tuple(Trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
         sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
-        owned=owned,
-        privileges=privileges,
     )
 
 
@@ -115,14 +107,15 @@ def make_table(session: Session, model: Shape) -> Shape | None:
     Raises:
         PlanError: it cannot be made, for want of a type or an extension for example.
     """
-    try:
-        session.connection.execute(sql.create_table(model))
-    except psycopg.ProgrammingError as error:
-        raise PlanError(
-            f"{model.table} cannot be made in the private Postgres: {error.diag.message_primary}",
-            "make what it lacks with psql, then run the same command again:"
-            f" {sql.create_table(model).as_string(None)}",
-        ) from error
+    with translated(session.side, session.connection):
+        try:
+            session.connection.execute(sql.create_table(model))
+        except psycopg.ProgrammingError as error:
+            raise PlanError(
+                f"{model.table} cannot be made in the private Postgres: {error.diag.message_primary}",
+                "make what it lacks with psql, then run the same command again:"
+                f" {sql.create_table(model).as_string(None)}",
+            ) from error
     return shape_of(session, model.table)
 
 

@@ -161,6 +161,8 @@ class Shape:
     triggers: tuple[Trigger, ...] = ()
     sequences: tuple[OwnedSequence, ...] = ()
     owned: bool = True
+    has_heirs: bool = False
+    """Whether other tables inherit from it; their rows are not its own."""
     privileges: frozenset[str] = frozenset()
 
     def column(self, name: str) -> Column | None:

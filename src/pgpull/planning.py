@@ -287,6 +287,8 @@ def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str
             filled = "its default" if column.has_default or column.identity else "NULL"
             yield f"local column {column.name} is not on the server: new rows get {filled} there"
     yield from _type_notes(source, target, columns)
+    if source.has_heirs:
+        yield "rows of tables that inherit from this one are not its own: pull those tables by name"
     if target.triggers:
         names = _listed(trigger.name for trigger in target.triggers)
         yield f"local triggers do not fire for pulled rows: {names}"

@@ -40,7 +40,8 @@ TABLE: Final = SQL("""
            pg_has_role(c.relowner, 'USAGE'),
            ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p
                   WHERE has_schema_privilege(n.oid, 'USAGE')
-                    AND (has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p)))
+                    AND (has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p))),
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = %(schema)s AND c.relname = %(name)s
