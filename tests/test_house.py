@@ -17,7 +17,7 @@ FLOORS = [
     {"arguments", "endpoints", "patience", "sql"},
     {"diagnosis", "planning"},
     {"sessions", "streams"},
-    {"catalog", "rejecting"},
+    {"catalog", "guarding", "rejecting"},
     {"applying"},
     {"running"},
     {"embedded", "wording"},

@@ -10,9 +10,10 @@ import pytest
 
 from pgpull import PlanError, Stopped, UnsafeTarget, pull
 from pgpull.endpoints import Endpoint
+from pgpull.guarding import refuse_remote
 from pgpull.model import Plan
 from pgpull.running import Listener
-from pgpull.sessions import Session, refuse_remote
+from pgpull.sessions import Session
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy, Side
 

@@ -156,7 +156,7 @@ def _pull(reporter: Reporter, options: Options, request: Request) -> int:
         listener=reporter,
     )
     reporter.finished(report)
-    return 4 if report.tally.failed else 0
+    return report.exit_code
 
 
 def _failed(reporter: Reporter, error: PgpullError) -> int:

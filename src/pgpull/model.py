@@ -330,3 +330,8 @@ class Report:
     """How often the source was read: more than once only if its connection was lost."""
     rejects: Path | None = None
     """The file that holds the refused rows, if there are any."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every row in scope is in, 4 when some were refused."""
+        return 4 if self.tally.failed else 0

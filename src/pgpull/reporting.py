@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -180,7 +181,7 @@ class Reporter(Listener):
             self._warn(
                 f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
             )
-        self._print_json(as_json(report), 4 if report.tally.failed else 0)
+        self._print_json(as_json(report), report.exit_code)
 
     def failed(self, error: PgpullError) -> None:
         """Print an error: the fact, the hint, and what is in by now."""
@@ -202,7 +203,8 @@ class Reporter(Listener):
             "this is a bug in pgpull; --verbose shows where. Whole batches are in",
         )
         if self._verbose:
-            self._errors.print_exception(show_locals=False)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            self._errors.print(Text(frames), soft_wrap=True)
         self._print_json({"error": f"internal error: {type(error).__name__}"}, 1)
 
     # --- one way out for each kind -----------------------------------------------------------------------

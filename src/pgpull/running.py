@@ -16,6 +16,7 @@ from pgpull.arguments import instant, ordered, zone
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects, UsageError
+from pgpull.guarding import guard
 from pgpull.model import (
     DEFAULT_BATCH_ROWS,
     MaxErrors,
@@ -31,7 +32,7 @@ from pgpull.model import (
 )
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
-from pgpull.sessions import Session, guard, open_source, open_target, reopen, send_bytes_as_they_are
+from pgpull.sessions import Session, open_source, open_target, reopen, send_bytes_as_they_are
 from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
 
 DEFAULT_WINDOW = "created_at"
@@ -304,6 +305,11 @@ class _Pull:
         self._listener.rejected(reject)
 
     def _advance_sequences(self, plan: Plan) -> None:
+        self._patience.call(lambda: self._try_to_advance(plan))
+
+    def _try_to_advance(self, plan: Plan) -> None:
+        if self._target.lost:
+            reopen(self._target)
         with translated(TARGET, self._target.connection):
             for sequence in plan.sequences:
                 self._target.connection.execute(sql.advance(sequence, plan.target))

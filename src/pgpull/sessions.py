@@ -1,4 +1,4 @@
-"""Open, guard and pin the two sides.
+"""Open and pin the two sides.
 
 SQLAlchemy's engine opens the connections; psycopg, below it, composes and moves. The source is one
 REPEATABLE READ, READ ONLY transaction from its first statement to its last: such a transaction cannot be made
@@ -7,10 +7,9 @@ writable once it has asked anything (manual: SET TRANSACTION), which a read-only
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from pgpull import sql
 from pgpull.diagnosis import SOURCE, TARGET, connect_failed, lost, translated
 from pgpull.endpoints import Endpoint
-from pgpull.errors import ConnectFailed, PlanError, UnsafeTarget
+from pgpull.errors import ConnectFailed, UnsafeTarget
 
 APPLICATION: Final = "pgpull"
 
@@ -288,67 +287,3 @@ def reopen(target: Session) -> None:
         anew.close()
         raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
     target.link, target.connection, target.identity = anew.link, anew.connection, anew.identity
-
-
-# --- guards ----------------------------------------------------------------------------------------------
-
-
-def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None:
-    """Make sure that the target may be written.
-
-    Args:
-        source: the server's session.
-        target: the local session.
-        allowed: hosts that the user allowed by name beside this machine.
-
-    Raises:
-        UnsafeTarget: the target is the source itself, or another machine that was not allowed.
-        PlanError: the target takes no writes.
-    """
-    _refuse_source(source, target)
-    refuse_remote(target.endpoint, target.connection.info.host, target.address, allowed)
-    if target.identity.in_recovery or target.identity.read_only:
-        raise PlanError(
-            f"local ({target.endpoint}) takes no writes: "
-            + ("it is a standby" if target.identity.in_recovery else "default_transaction_read_only is on"),
-            "give the URL of a database that can be written",
-        )
-
-
-def _refuse_source(source: Session, target: Session) -> None:
-    if source.identity.same_database(target.identity):
-        raise UnsafeTarget(
-            f"source and target are the same database: {source.endpoint} and {target.endpoint}"
-            f" are both {target.identity.database!r} (oid {target.identity.oid}) of one cluster"
-            f" (system identifier {target.identity.system or 'unknown'})",
-            "check LOCAL_DB_URL; if local is a file copy of the server, createdb a database of its own there",
-        )
-
-
-def refuse_remote(endpoint: Endpoint, host: str, address: str, allowed: Sequence[str]) -> None:
-    """Make sure that a target is on this machine, or was allowed by name.
-
-    Args:
-        endpoint: the target, for the error message.
-        host: what the user calls its host.
-        address: what libpq is really connected to: an address, or a socket's folder.
-        allowed: hosts or addresses that the user allowed.
-
-    Raises:
-        UnsafeTarget: it is neither.
-    """
-    if not (is_local(address) or host in allowed or address in allowed):
-        raise UnsafeTarget(
-            f"the target is not on this machine: {endpoint} is {address}",
-            f"if this is where the rows belong, allow it by name: --allow-target {host}",
-        )
-
-
-def is_local(address: str) -> bool:
-    """Tell whether an address is this machine's alone: a unix socket or the loopback."""
-    if not address or address.startswith(("/", "@")):
-        return True
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

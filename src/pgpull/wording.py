@@ -10,8 +10,9 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
+from pgpull.guarding import is_local
 from pgpull.model import Plan, Reject, Report, Scope, Strategy, Tally
-from pgpull.sessions import Session, is_local
+from pgpull.sessions import Session
 
 
 def size_text(size: float) -> str:
