@@ -58,7 +58,7 @@ def test_imports_point_downwards_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_sql_words_stand_in_sql_alone(path: Path) -> None:
-    if path.stem == "sql":
+    if path.relative_to(SOURCE).parts[0] == "sql":
         pytest.skip("this is where they stand")
     strings = [
         node.value

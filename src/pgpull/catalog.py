@@ -25,6 +25,7 @@ from pgpull.model import (
     Trigger,
 )
 from pgpull.sessions import Session
+from pgpull.sql.parts import condition
 
 _NO_PRIVILEGE = "42501"
 
@@ -135,7 +136,7 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
                 raise
             raise PlanError(
                 f"{session.side} does not take the condition: {error.diag.message_primary} ({error.sqlstate})",
-                f"the condition was: {_written(sql.condition(scope, shape, timezone))}",
+                f"the condition was: {_written(condition(scope, shape, timezone))}",
             ) from error
 
 

@@ -6,14 +6,13 @@ conditions of a scope, then what is said to the source and what is said to the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Column, Key, OwnedSequence, Plan, Scope, Shape, TableName, Trigger, Window, Wire
+from pgpull.model import Column, Key, OwnedSequence, Plan, Scope, Shape, TableName, Trigger, Wire
+from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
 
 # --- asking a database about itself and its tables -------------------------------------------------------
 
@@ -144,85 +143,17 @@ def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
     return SQL("SELECT ") + SQL(", ").join(calls)
 
 
-# --- names and lists -------------------------------------------------------------------------------------
-
-
-def _name(table: TableName) -> Identifier:
-    return Identifier(table.schema, table.name)
-
-
-def _rows_of(shape: Shape) -> Composed:
-    """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it."""
-    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + _name(shape.table)
-
-
-def _list(names: Iterable[str], prefix: str = "") -> Composed:
-    return SQL(", ").join(Identifier(prefix, name) if prefix else Identifier(name) for name in names)
-
-
-def _same_key(key: Key) -> Composed:
-    return SQL(" AND ").join(
-        SQL("{} = {}").format(Identifier("t", name), Identifier("s", name)) for name in key.columns
-    )
-
-
-def _verbatim(text: str) -> SQL:
-    """Take a user's own SQL, or a type's name as the catalog writes it."""
-    return SQL(text)
-
-
-# --- the scope -------------------------------------------------------------------------------------------
-
-
-def _instant(instant: datetime, column: Column | None, timezone: str) -> Composed:
-    """An end of a window, typed so that the column's own index can serve it.
-
-    A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
-    a literal compared with a date would lose its time of day.
-    """
-    if column is None or column.type.base == "timestamptz":
-        return SQL("{}::timestamptz").format(Literal(instant.isoformat()))
-    wall_clock = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
-    return SQL("{}::timestamp").format(Literal(wall_clock.isoformat()))
-
-
-def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
-    column = shape.column(window.column)
-    name = Identifier(window.column)
-    if window.since is not None:
-        yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))
-    if window.until is not None:
-        yield SQL("{} < {}").format(name, _instant(window.until, column, timezone))
-
-
-def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
-    if scope.window:
-        yield from _within(scope.window, shape, timezone)
-    for name, value in scope.equals:
-        # an untyped literal takes the column's type, whatever that is
-        yield SQL("{} = {}").format(Identifier(name), Literal(value))
-    if scope.where:
-        # the line break ends a comment that the user's text may end with
-        yield SQL("(") + _verbatim(scope.where) + SQL("\n)")
-
-
-def condition(scope: Scope, shape: Shape, timezone: str) -> Composed:
-    """Return the scope as `` WHERE ...``, or nothing for all rows."""
-    filters = list(_filters(scope, shape, timezone))
-    return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
-
-
 # --- to the source ---------------------------------------------------------------------------------------
 
 
 def _select(plan: Plan) -> Composed:
     scope = condition(plan.request.scope, plan.source, plan.request.timezone)
-    return SQL("SELECT {} FROM {}").format(_list(plan.columns), _rows_of(plan.source)) + scope
+    return SQL("SELECT {} FROM {}").format(listed(plan.columns), rows_of(plan.source)) + scope
 
 
 def probe(scope: Scope, shape: Shape, timezone: str) -> Composed:
     """Ask for no row at all: the parser then says what is wrong with a scope."""
-    return SQL("SELECT FROM {}{} LIMIT 0").format(_rows_of(shape), condition(scope, shape, timezone))
+    return SQL("SELECT FROM {}{} LIMIT 0").format(rows_of(shape), condition(scope, shape, timezone))
 
 
 def explain(plan: Plan) -> Composed:
@@ -251,23 +182,23 @@ DROP_STAGE: Final = SQL("DROP TABLE IF EXISTS {}").format(STAGE)
 def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
     """Ask whether the table holds a row in scope."""
     scoped = condition(scope, shape, timezone)
-    return SQL("SELECT EXISTS (SELECT FROM {}{})").format(_rows_of(shape), scoped)
+    return SQL("SELECT EXISTS (SELECT FROM {}{})").format(rows_of(shape), scoped)
 
 
 def create_stage(plan: Plan) -> Composed:
     """Make the stage: the target's columns and types, none of its constraints, emptied by each commit."""
     return SQL("CREATE TEMP TABLE {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA").format(
-        Identifier("pgpull_stage"), _list(plan.columns), _rows_of(plan.target)
+        Identifier("pgpull_stage"), listed(plan.columns), rows_of(plan.target)
     )
 
 
 def _copy_in(target: Composable, columns: Sequence[str], wire: Wire) -> Composed:
-    return SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(target, _list(columns), SQL(wire.value))
+    return SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(target, listed(columns), SQL(wire.value))
 
 
 def copy_straight(plan: Plan) -> Composed:
     """Take rows straight into the table."""
-    return _copy_in(_name(plan.table), plan.columns, plan.wire)
+    return _copy_in(name_of(plan.table), plan.columns, plan.wire)
 
 
 def copy_to_stage(plan: Plan) -> Composed:
@@ -281,17 +212,17 @@ def insert_missing(plan: Plan) -> Composed:
     Asking first leaves defaults and sequences of existing rows alone; ON CONFLICT passes over a row that
     somebody else inserted in between.
     """
-    arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(_list(plan.key.columns))
+    arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(listed(plan.key.columns))
     return SQL(
         "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} AS s"
         " WHERE NOT EXISTS (SELECT FROM {rows} AS t WHERE {same_key}){arbiter}"
     ).format(
-        table=_name(plan.table),
-        columns=_list(plan.columns),
-        staged=_list(plan.columns, "s"),
+        table=name_of(plan.table),
+        columns=listed(plan.columns),
+        staged=listed(plan.columns, "s"),
         stage=STAGE,
-        rows=_rows_of(plan.target),
-        same_key=_same_key(plan.key),
+        rows=rows_of(plan.target),
+        same_key=same_key(plan.key),
         arbiter=Composed([]) if plan.key.deferrable else arbiter,
     )
 
@@ -307,26 +238,26 @@ def update_changed(plan: Plan) -> Composed:
         "UPDATE {rows} AS t SET {values} FROM {stage} AS s"
         " WHERE {same_key} AND ROW({ours})::record *<> ROW({theirs})::record"
     ).format(
-        rows=_rows_of(plan.target),
+        rows=rows_of(plan.target),
         values=SQL(", ").join(
             SQL("{} = {}").format(Identifier(name), Identifier("s", name)) for name in plan.updated
         ),
         stage=STAGE,
-        same_key=_same_key(plan.key),
-        ours=_list(plan.updated, "t"),
-        theirs=_list(plan.updated, "s"),
+        same_key=same_key(plan.key),
+        ours=listed(plan.updated, "t"),
+        theirs=listed(plan.updated, "s"),
     )
 
 
 def disable_trigger(table: TableName, trigger: Trigger) -> Composed:
     """Keep a trigger from firing; undone in the same transaction."""
-    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(_name(table), Identifier(trigger.name))
+    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name_of(table), Identifier(trigger.name))
 
 
 def enable_trigger(table: TableName, trigger: Trigger) -> Composed:
     """Put a trigger back as it stood."""
     how = SQL("ENABLE ALWAYS") if trigger.enabled == "A" else SQL("ENABLE")
-    return SQL("ALTER TABLE {} {} TRIGGER {}").format(_name(table), how, Identifier(trigger.name))
+    return SQL("ALTER TABLE {} {} TRIGGER {}").format(name_of(table), how, Identifier(trigger.name))
 
 
 def advance(sequence: OwnedSequence, shape: Shape) -> Composed:
@@ -345,8 +276,8 @@ def advance(sequence: OwnedSequence, shape: Shape) -> Composed:
     """).format(
         literal=Literal(str(sequence.name)),
         column=Identifier(sequence.column),
-        rows=_rows_of(shape),
-        sequence=_name(sequence.name),
+        rows=rows_of(shape),
+        sequence=name_of(sequence.name),
     )
 
 
@@ -358,22 +289,22 @@ def create_table(shape: Shape) -> Composed:
     lines = [
         SQL("{} {}{}").format(
             Identifier(column.name),
-            _verbatim(column.type.name),
+            verbatim(column.type.name),
             SQL(" NOT NULL") if column.not_null else SQL(""),
         )
         for column in shape.columns
     ]
     if shape.keys:
-        lines.append(SQL("PRIMARY KEY ({})").format(_list(shape.keys[0].columns)))
+        lines.append(SQL("PRIMARY KEY ({})").format(listed(shape.keys[0].columns)))
     return SQL("CREATE SCHEMA IF NOT EXISTS {}; CREATE TABLE {} ({});").format(
-        Identifier(shape.table.schema), _name(shape.table), SQL(", ").join(lines)
+        Identifier(shape.table.schema), name_of(shape.table), SQL(", ").join(lines)
     )
 
 
 def add_column(table: TableName, column: Column) -> Composed:
     """Add a column that one side lacks."""
     return SQL("ALTER TABLE {} ADD COLUMN {} {};").format(
-        _name(table), Identifier(column.name), _verbatim(column.type.name)
+        name_of(table), Identifier(column.name), verbatim(column.type.name)
     )
 
 
@@ -381,18 +312,18 @@ def change_type(table: TableName, column: Column) -> Composed:
     """Give a column the type it has on the other side."""
     name = Identifier(column.name)
     return SQL("ALTER TABLE {0} ALTER COLUMN {1} TYPE {2} USING {1}::text::{2};").format(
-        _name(table), name, _verbatim(column.type.name)
+        name_of(table), name, verbatim(column.type.name)
     )
 
 
 def drop_not_null(table: TableName, column: Column) -> Composed:
     """Let a column be empty that the other side does not have."""
-    return SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;").format(_name(table), Identifier(column.name))
+    return SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;").format(name_of(table), Identifier(column.name))
 
 
 def add_key(table: TableName, key: Key) -> Composed:
     """Make columns the table's primary key."""
-    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({});").format(_name(table), _list(key.columns))
+    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({});").format(name_of(table), listed(key.columns))
 
 
 def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
@@ -400,7 +331,7 @@ def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
     return SQL("GRANT USAGE ON SCHEMA {} TO {}; GRANT {} ON {} TO {};").format(
         Identifier(table.schema),
         Identifier(role),
-        _verbatim(", ".join(privileges)),
-        _name(table),
+        verbatim(", ".join(privileges)),
+        name_of(table),
         Identifier(role),
     )

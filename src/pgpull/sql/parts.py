@@ -1,0 +1,81 @@
+"""What statements are made of: names, lists, and the conditions of a scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgpull.model import Column, Key, Scope, Shape, TableName, Window
+
+# --- names and lists -------------------------------------------------------------------------------------
+
+
+def name_of(table: TableName) -> Identifier:
+    """The table's qualified name."""
+    return Identifier(table.schema, table.name)
+
+
+def rows_of(shape: Shape) -> Composed:
+    """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it."""
+    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + name_of(shape.table)
+
+
+def listed(names: Iterable[str], prefix: str = "") -> Composed:
+    """Column names with commas between, those of one row of a join if ``prefix`` names it."""
+    return SQL(", ").join(Identifier(prefix, name) if prefix else Identifier(name) for name in names)
+
+
+def same_key(key: Key) -> Composed:
+    """The condition that the target's row ``t`` and the other's row ``s`` have one key."""
+    return SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier("t", name), Identifier("s", name)) for name in key.columns
+    )
+
+
+def verbatim(text: str) -> SQL:
+    """Take a user's own SQL, or a type's name as the catalog writes it."""
+    return SQL(text)
+
+
+# --- the scope -------------------------------------------------------------------------------------------
+
+
+def _instant(instant: datetime, column: Column | None, timezone: str) -> Composed:
+    """An end of a window, typed so that the column's own index can serve it.
+
+    A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
+    a literal compared with a date would lose its time of day.
+    """
+    if column is None or column.type.base == "timestamptz":
+        return SQL("{}::timestamptz").format(Literal(instant.isoformat()))
+    wall_clock = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+    return SQL("{}::timestamp").format(Literal(wall_clock.isoformat()))
+
+
+def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
+    column = shape.column(window.column)
+    name = Identifier(window.column)
+    if window.since is not None:
+        yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))
+    if window.until is not None:
+        yield SQL("{} < {}").format(name, _instant(window.until, column, timezone))
+
+
+def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
+    if scope.window:
+        yield from _within(scope.window, shape, timezone)
+    for name, value in scope.equals:
+        # an untyped literal takes the column's type, whatever that is
+        yield SQL("{} = {}").format(Identifier(name), Literal(value))
+    if scope.where:
+        # the line break ends a comment that the user's text may end with
+        yield SQL("(") + verbatim(scope.where) + SQL("\n)")
+
+
+def condition(scope: Scope, shape: Shape, timezone: str) -> Composed:
+    """Return the scope as `` WHERE ...``, or nothing for all rows."""
+    filters = list(_filters(scope, shape, timezone))
+    return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
