@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
-from pgpull.model import MaxErrors, TableName, Tally, Wire
+from pgpull.model import Limit, TableName, Tally, Wire
 from pgpull.streams import Batch, Piece, in_batches, in_pieces
 
 
@@ -83,13 +83,13 @@ def test_what_is_no_table_name_is_refused(text: str) -> None:
 
 def test_a_limit_of_errors_is_a_number_or_a_share() -> None:
     tally = Tally(fetched=100, inserted=97, failed=3)
-    assert MaxErrors.parse("2").exceeded_by(tally)
-    assert not MaxErrors.parse("3").exceeded_by(tally)
-    assert MaxErrors.parse("2.5%").exceeded_by(tally)
-    assert not MaxErrors.parse("3%").exceeded_by(tally)
+    assert Limit.parse("2", "--max-errors").exceeded_by(tally.failed, tally.fetched)
+    assert not Limit.parse("3", "--max-errors").exceeded_by(tally.failed, tally.fetched)
+    assert Limit.parse("2.5%", "--max-errors").exceeded_by(tally.failed, tally.fetched)
+    assert not Limit.parse("3%", "--max-errors").exceeded_by(tally.failed, tally.fetched)
     for text in ("", "x", "-1", "101%", "%", "1e3", "²"):
         with pytest.raises(UsageError, match="not a number or a percentage"):
-            MaxErrors.parse(text)
+            Limit.parse(text, "--max-errors")
 
 
 def test_a_tally_that_does_not_add_up_cannot_be_made() -> None:

@@ -302,7 +302,6 @@ def test_what_differs_harmlessly_is_noted(make_pair: MakePair) -> None:
             'ALTER COLUMN "w" DROP NOT NULL',
         ),
         ("id int primary key", "id int", "lacks the server's key", 'ADD PRIMARY KEY ("id")'),
-        ("id int", "id int primary key", "has no key", "ask for a primary key"),
         ("a int primary key", "b int primary key", "share no column", "local has b"),
     ],
 )
@@ -315,6 +314,18 @@ def test_what_differs_fatally_is_refused_with_the_statement_that_helps(
         pulled(pair, "t")
     assert said in caught.value.message
     assert statement in caught.value.hint
+
+
+def test_a_table_without_a_key_goes_into_an_empty_scope_as_a_whole(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int, v text)")
+    pair.source("insert into t values (1, 'a'), (1, 'a'), (2, null)")
+    assert counts(pulled(pair, "t", where="id = 1", batch_size=1)) == (2, 0, 0, 0)
+    with pytest.raises(PlanError) as caught:
+        pulled(pair, "t")
+    assert "has no key" in caught.value.message
+    assert "--replace" in caught.value.hint
+    assert counts(pulled(pair, "t", replace=True, batch_size=1)) == (3, 0, 0, 0)
+    assert pair.same("t")
 
 
 def test_the_statement_in_a_hint_really_helps(make_pair: MakePair) -> None:

@@ -15,6 +15,7 @@ from pgpull import sql
 from pgpull.diagnosis import TARGET, translated
 from pgpull.model import OnConflict, Plan, Reject, Strategy, Tally
 from pgpull.patience import Patience
+from pgpull.planning import held_triggers
 from pgpull.rejecting import reject_of
 from pgpull.sessions import Session, reopen
 from pgpull.streams import Batch, copy_in
@@ -49,16 +50,23 @@ class Applier:
         self, target: Session, plan: Plan, patience: Patience, rejected: Callable[[Reject], None]
     ) -> None:
         self._target = target
-        self._plan = plan
+        self.plan = plan
         self._patience = patience
         self._rejected = rejected
-        self._strategy = plan.strategy
+        self._met = False
+        """Whether a row was there that should not have been: from then on, batches are merged."""
         self._staged = False
+        self.transactions: list[int] = []
+        """The numbers of those that were committed."""
         self._in_doubt: Tally | None = None
         """What the transaction at whose commit the connection went has done, if it was committed."""
 
-    def apply(self, batch: Batch) -> Iterator[Tally]:
+    def apply(self, batch: Batch, strategy: Strategy) -> Iterator[Tally]:
         """Apply a batch and commit it, as a whole or, where rows of it are refused, in parts.
+
+        Args:
+            batch: the rows.
+            strategy: straight into the table, or merged.
 
         Yields:
             What became of each part, as soon as it is committed; together they add up to the batch.
@@ -66,7 +74,7 @@ class Applier:
         Raises:
             Stopped: the target cannot go on. What was committed stays.
         """
-        yield from self._apply(batch, self._strategy)
+        yield from self._apply(batch, Strategy.MERGE if self._met else strategy)
 
     def _apply(self, batch: Batch, strategy: Strategy) -> Iterator[Tally]:
         try:
@@ -78,9 +86,9 @@ class Applier:
 
     def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Iterator[Tally]:
         """Go on with a refused batch: by merging it, then by halves, then without the row."""
-        if strategy is Strategy.STRAIGHT:
-            if error.sqlstate == _UNIQUE_VIOLATION:  # some keys are there after all: more may be
-                self._strategy = Strategy.MERGE
+        if strategy is Strategy.STRAIGHT and self.plan.key:
+            # some keys are there after all: more may be
+            self._met = self._met or error.sqlstate == _UNIQUE_VIOLATION
             yield from self._apply(batch, Strategy.MERGE)
         elif len(batch) > 1:
             for half in batch.halves():
@@ -92,7 +100,7 @@ class Applier:
     def _made_legible(self, batch: Batch, error: psycopg.Error) -> Reject:
         self._reopen_if_lost()
         with translated(TARGET, self._target.connection):
-            return reject_of(self._plan, batch, error, self._target.connection)
+            return reject_of(self.plan, batch, error, self._target.connection)
 
     def _reopen_if_lost(self) -> None:
         if self._target.lost:
@@ -109,10 +117,12 @@ class Applier:
             if strategy is Strategy.MERGE:
                 self._make_stage()
             with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
-                with self._triggers_held(cursor):
+                with triggers_held(cursor, self.plan):
                     tally = self._put(cursor, batch, strategy)
                 self._in_doubt = self._really(tally)
+                number = cursor.execute(sql.CURRENT_TRANSACTION).fetchone()
         tally, self._in_doubt = self._in_doubt, None
+        self.transactions += number or ()
         return tally
 
     def _really(self, tally: Tally) -> Tally:
@@ -137,31 +147,35 @@ class Applier:
 
     def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
         if strategy is Strategy.STRAIGHT:
-            inserted = copy_in(cursor, sql.copy_straight(self._plan), batch)
+            inserted = copy_in(cursor, sql.copy_straight(self.plan), batch)
             return Tally(fetched=len(batch), inserted=inserted)
-        copy_in(cursor, sql.copy_to_stage(self._plan), batch)
+        if self.plan.atomic:  # no commit has emptied it
+            cursor.execute(sql.EMPTY_STAGE)
+        copy_in(cursor, sql.copy_to_stage(self.plan), batch)
         updated = self._update(cursor)
-        inserted = cursor.execute(sql.insert_missing(self._plan)).rowcount
+        inserted = cursor.execute(sql.insert_missing(self.plan)).rowcount
         return Tally(len(batch), inserted, updated, skipped=len(batch) - inserted - updated)
 
     def _update(self, cursor: psycopg.Cursor) -> int:
-        if self._plan.request.on_conflict is OnConflict.SKIP or not self._plan.updated:
+        if self.plan.request.on_conflict is OnConflict.SKIP or not self.plan.updated:
             return 0
-        return cursor.execute(sql.update_changed(self._plan)).rowcount
+        return cursor.execute(sql.update_changed(self.plan)).rowcount
 
     def _make_stage(self) -> None:
         if not self._staged:
             self._target.connection.execute(sql.DROP_STAGE)
-            self._target.connection.execute(sql.create_stage(self._plan))
+            self._target.connection.execute(sql.create_stage(self.plan))
             self._staged = True
 
-    @contextmanager
-    def _triggers_held(self, cursor: psycopg.Cursor) -> Iterator[None]:
-        triggers, table = self._plan.target.triggers, self._plan.table
-        for trigger in triggers:
-            cursor.execute(sql.disable_trigger(table, trigger))
-        yield
-        if triggers:  # ALTER TABLE refuses a table whose deferred checks are still to come
-            cursor.execute(sql.CHECK_CONSTRAINTS_NOW)
-        for trigger in triggers:
-            cursor.execute(sql.enable_trigger(table, trigger))
+
+@contextmanager
+def triggers_held(cursor: psycopg.Cursor, plan: Plan) -> Iterator[None]:
+    """Keep the user's triggers from firing inside a block, within the transaction that is under way."""
+    triggers, table = held_triggers(plan.request, plan.target), plan.table
+    for trigger in triggers:
+        cursor.execute(sql.disable_trigger(table, trigger))
+    yield
+    if triggers:  # ALTER TABLE refuses a table whose deferred checks are still to come
+        cursor.execute(sql.CHECK_CONSTRAINTS_NOW)
+    for trigger in triggers:
+        cursor.execute(sql.enable_trigger(table, trigger))

@@ -6,7 +6,8 @@ in a named time zone, and printed as the instant it is.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -87,3 +88,24 @@ def uuid_text(value: str | UUID, what: str) -> str:
     except ValueError:
         hint = "a uuid looks like this: 6f9619ff-8b86-d011-b42d-00c04fc964ff"
         raise UsageError(f"{what} is not a uuid: {str(value)!r}", hint) from None
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")")
+
+
+def duration(value: str | timedelta, what: str) -> timedelta:
+    """Read a stretch of time: ``90s``, ``15min``, ``1h``, ``2d``, ``1w``.
+
+    Raises:
+        UsageError: the text is none.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    try:
+        if match:
+            return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    except OverflowError:
+        pass
+    raise UsageError(f"{what} is not a stretch of time: {value!r}", "write 90s, 15min, 1h, 2d or 1w")

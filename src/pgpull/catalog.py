@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
+from datetime import datetime
 
 import psycopg
 import sqlalchemy
@@ -19,6 +20,8 @@ from pgpull.model import (
     Key,
     OwnedSequence,
     Plan,
+    Reference,
+    Request,
     Scope,
     Shape,
     TableName,
@@ -64,14 +67,27 @@ def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str
         )
     ]
     sequences = connection.execute(sql.SEQUENCES, of_table)
+    stands = connection.execute(sql.STANDING, of_table).fetchone()
+    assert stands is not None, "an aggregate without GROUP BY always gives a row"
+    rows, heap, standing = stands
     return Shape(
         table=table,
         kind=kind,
         columns=tuple(columns),
         keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
         triggers=tuple(Trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
+        references=tuple(_reference(*row) for row in connection.execute(sql.REFERENCES, of_table)),
+        rows=rows,
+        heap=heap,
+        standing=standing,
         sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
     )
+
+
+def _reference(
+    name: str, schema: str, table: str, kind: str, columns: list[str], referred: list[str]
+) -> Reference:
+    return Reference(name, TableName(schema, table), kind, tuple(columns), tuple(referred))
 
 
 def missing_table(session: Session, table: TableName, model: Shape | None = None) -> PlanError:
@@ -142,6 +158,32 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
 
 def _written(condition: Composed) -> str:
     return " ".join(condition.as_string(None).removeprefix(" WHERE ").split())
+
+
+def understands(session: Session, scope: Scope, shape: Shape, timezone: str) -> bool:
+    """Tell whether a database can tell which of its rows are in a scope.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    try:
+        check_condition(session, scope, shape, timezone)
+    except PlanError:
+        return False
+    return True
+
+
+def newest(session: Session, shape: Shape, request: Request) -> datetime | None:
+    """Return the newest value of the window's column in scope, as an instant, or None.
+
+    Raises:
+        PlanError: the database does not understand the scope.
+        ConnectionLost: the connection went away.
+    """
+    check_condition(session, request.scope, shape, request.timezone)
+    with translated(session.side, session.connection):
+        row = session.connection.execute(sql.newest(shape, request.scope, request.timezone)).fetchone()
+    return datetime.fromisoformat(row[0]) if row and row[0] else None
 
 
 def holds_rows(session: Session, shape: Shape, scope: Scope, timezone: str) -> bool:

@@ -13,10 +13,11 @@ import typer
 
 from pgpull import __version__, demo
 from pgpull.errors import PgpullError, UsageError
-from pgpull.model import DEFAULT_BATCH_ROWS, OnConflict, Request
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, OnConflict, Request
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.reporting import Reporter
-from pgpull.running import default_rejects, make_request, run
+from pgpull.requesting import default_rejects, make_request
+from pgpull.running import run
 from pgpull.settings import load
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -47,6 +48,28 @@ class Options:
     on_conflict: Annotated[
         OnConflict, typer.Option(help="What happens to a row whose key is here already.")
     ] = OnConflict.SKIP
+    new: Annotated[
+        bool, typer.Option("--new", help="Only rows from the newest one here on, less the overlap.")
+    ] = False
+    overlap: Annotated[
+        str, typer.Option(metavar="TIME", help="How far --new looks back: 90s, 15min, 1h, 2d.")
+    ] = "1h"
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Delete rows in scope here that the server no longer has.")
+    ] = False
+    max_delete: Annotated[
+        str, typer.Option(metavar="N|N%", help="How many of the rows in scope here --mirror may delete.")
+    ] = str(DEFAULT_MAX_DELETE)
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete the scope here and load it anew, in one transaction.")
+    ] = False
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare both sides once more at the end, by a hash of each row.")
+    ] = False
+    row_versions: Annotated[
+        bool,
+        typer.Option(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
+    ] = True
     batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
@@ -82,7 +105,7 @@ class Options:
 
         Args:
             table: ``schema.table``.
-            what: the scope, as :func:`pgpull.running.make_request` takes it.
+            what: the scope, as :func:`pgpull.requesting.make_request` takes it.
 
         Raises:
             UsageError: a word makes no sense.
@@ -93,6 +116,13 @@ class Options:
             batch_size=self.batch_size,
             max_errors=self.max_errors,
             timezone=self.timezone,
+            new=self.new,
+            overlap=self.overlap,
+            mirror=self.mirror,
+            max_delete=self.max_delete,
+            replace=self.replace,
+            verify=self.verify,
+            row_versions=self.row_versions,
             **what,
         )
 

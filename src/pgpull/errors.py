@@ -9,11 +9,12 @@
     │   ├── ConnectFailed          3   a database cannot be reached or does not let us in
     │   ├── UnsafeTarget           3   the target is the source, or is not local
     │   └── PlanError              3   the two sides cannot be brought together as they are
-    └── Stopped                    4   the run ended before its end; whole batches stay in (3 where none did)
-        ├── Passing                4   tried again and again, to no avail:
-        │   ├── ConnectionLost     4   a server went away in the middle, and did not come back
-        │   └── Conflict           4   a deadlock with somebody else's transaction
-        └── TooManyRejects         4   more rows were refused than --max-errors allows
+    ├── Stopped                    4   the run ended before its end; whole batches stay in (3 where none did)
+    │   ├── Passing                4   tried again and again, to no avail:
+    │   │   ├── ConnectionLost     4   a server went away in the middle, and did not come back
+    │   │   └── Conflict           4   a deadlock with somebody else's transaction
+    │   └── TooManyRejects         4   more rows were refused than --max-errors allows
+    └── Unequal                    5   the two sides were to be equal, and are not
 
 Each error is one sentence that says the fact with the values seen, and a *hint* that says what to do next.
 No error ever carries a password or a row's values. Errors of the driver are translated at one seam
@@ -102,3 +103,9 @@ class TooManyRejects(Stopped):
     """More rows were refused than the run allows."""
 
     exit_code = 4
+
+
+class Unequal(PgpullError):
+    """The two sides were to be equal, and are not. The message names some of the keys."""
+
+    exit_code = 5

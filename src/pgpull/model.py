@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -45,10 +45,27 @@ class Wire(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a batch gets into the target: straight into the table, or by way of the stage."""
+    """Which rows move, and how they get in."""
 
+    NOTHING = "nothing"
+    """None: every row in scope is here, and is as it should be."""
     STRAIGHT = "straight"
+    """All in scope, straight into the table: none of them can be there."""
+    KEYED = "keyed"
+    """Those that the comparison found, asked for by their keys."""
     MERGE = "merge"
+    """All in scope, by way of the stage."""
+
+
+class Method(StrEnum):
+    """How a comparison tells the rows apart."""
+
+    KEYS = "keys"
+    """Only which keys are here: enough where a row that is here is left alone."""
+    VERSIONS = "row versions"
+    """Which keys are here, and which rows either side wrote since both were last known to be equal."""
+    HASHES = "row hashes"
+    """The keys, and a hash of each row's values."""
 
 
 def quoted(name: str) -> str:
@@ -135,10 +152,26 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A user's trigger that an INSERT or UPDATE would fire, and how it stands enabled (O origin, A always)."""
+    """A user's trigger that writing a row would fire, and how it stands enabled (O origin, A always)."""
 
     name: str
     enabled: str
+    on_write: bool = True
+    """Whether an INSERT or UPDATE fires it."""
+    on_delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key that refers to the table, and the table that has it."""
+
+    name: str
+    table: TableName
+    kind: str
+    """``pg_class.relkind`` of the table that has it."""
+    columns: tuple[str, ...]
+    referred: tuple[str, ...]
+    """The columns that are referred to, in the order of ``columns``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +193,13 @@ class Shape:
     keys: tuple[Key, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     sequences: tuple[OwnedSequence, ...] = ()
+    references: tuple[Reference, ...] = ()
+    rows: int = 0
+    """How many the database guesses there are."""
+    heap: bool = True
+    """Whether its rows are stored as Postgres itself stores them, with their versions."""
+    standing: str = ""
+    """A checksum of all that a row's values hang on beside the row itself: columns, partitions, labels."""
     owned: bool = True
     has_heirs: bool = False
     """Whether other tables inherit from it; their rows are not its own."""
@@ -189,15 +229,19 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxErrors:
-    """How many rows may fail before the run stops: a number of rows, or a share of the fetched ones."""
+class Limit:
+    """How many rows something may happen to: a number of rows, or a share of them all."""
 
     rows: int | None = None
     percent: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> MaxErrors:
+    def parse(cls, text: str, option: str) -> Limit:
         """Read ``100`` or ``2.5%``.
+
+        Args:
+            text: what the user wrote.
+            option: where, for the hint.
 
         Raises:
             UsageError: the text is neither.
@@ -208,16 +252,19 @@ class MaxErrors:
                 return cls(percent=float(number))
         elif number.isascii() and number.isdigit():
             return cls(rows=int(number))
-        raise UsageError(f"not a number or a percentage: {text!r}", "write --max-errors 100 or --max-errors 2%")
+        raise UsageError(f"not a number or a percentage: {text!r}", f"write {option} 100 or {option} 2%")
 
-    def exceeded_by(self, tally: Tally) -> bool:
-        """Tell whether the tally holds more failures than allowed."""
+    def exceeded_by(self, rows: int, of: int) -> bool:
+        """Tell whether so many rows, of so many in all, are more than allowed."""
         if self.rows is not None:
-            return tally.failed > self.rows
-        return self.percent is not None and tally.failed * 100 > self.percent * tally.fetched
+            return rows > self.rows
+        return self.percent is not None and rows * 100 > self.percent * of
 
     def __str__(self) -> str:
         return f"{self.rows}" if self.rows is not None else f"{self.percent:g}%"
+
+
+DEFAULT_MAX_DELETE = Limit(percent=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +275,25 @@ class Request:
     scope: Scope = Scope()
     on_conflict: OnConflict = OnConflict.SKIP
     batch_rows: int = DEFAULT_BATCH_ROWS
-    max_errors: MaxErrors | None = None
+    max_errors: Limit | None = None
     timezone: str = "UTC"
+    mirror: bool = False
+    """Whether local rows in scope that the source no longer has are deleted."""
+    max_delete: Limit = DEFAULT_MAX_DELETE
+    """How many of the local rows in scope a mirror may delete."""
+    replace: bool = False
+    """Whether the scope is deleted here and loaded anew, in one transaction."""
+    new: timedelta | None = None
+    """Only rows from the newest local one on, less this overlap."""
+    verify: bool = False
+    """Whether both sides are compared once more at the end."""
+    use_versions: bool = True
+    """Whether row versions may be remembered, and trusted, to save time."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether local rows may be deleted."""
+        return self.mirror or self.replace
 
     def __post_init__(self) -> None:
         if self.batch_rows < 1:
@@ -247,6 +311,89 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database of which cluster a session is in, and in what state, as the server itself says."""
+
+    database: str
+    role: str
+    oid: int
+    started: str
+    version: str
+    major: int
+    encoding: str
+    in_recovery: bool
+    read_only: bool
+    isolation: str
+    now: datetime
+    horizon: int
+    """The oldest transaction that was still running when the session's began: the result of every older one
+    is to be seen."""
+    system: str | None
+    """The cluster's own number, given on initdb; None where we may not know it."""
+
+    def same_database(self, other: Identity) -> bool:
+        """Compare what no tunnel and no host name can disguise."""
+        if self.system is not None and other.system is not None:
+            return (self.system, self.oid) == (other.system, other.oid)
+        return (self.started, self.oid) == (other.started, other.oid)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """How a column's value is hashed: as the type it is, or as text."""
+
+    column: str
+    native: str | None = None
+    """The built-in type whose own hash tells every two values apart; None for the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A 64-bit hash over some columns that is the same on both sides exactly if the values are."""
+
+    images: tuple[Image, ...]
+    by_record: bool = True
+    """Whether both servers can hash a record (PostgreSQL 14); else its text is hashed."""
+    convert: bool = False
+    """Whether text is hashed as UTF-8, as the two databases store it in different encodings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison of the rows in scope found."""
+
+    method: Method
+    rows: int
+    """Rows in scope on the source."""
+    missing: int
+    """Those that the target does not have."""
+    changed: int
+    """Those that the target has otherwise; by row versions, those that it *may* have otherwise."""
+    extra: int | None = None
+    """Rows in scope on the target that the source does not have; None where nobody looked."""
+    bytes: int = 0
+    """What the source sent for it."""
+
+    @property
+    def same(self) -> int:
+        """Rows that are here as they should be, or that may stay as they are."""
+        return self.rows - self.missing - self.changed
+
+    @property
+    def equal(self) -> bool:
+        """Whether the two sides were found equal."""
+        return not (self.missing or self.changed or self.extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How far both sides' transactions had come when they were known to be equal, as 64-bit numbers."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that will be done, as a value."""
 
@@ -255,11 +402,28 @@ class Plan:
     target: Shape
     columns: tuple[str, ...]
     """The columns that travel, in the order of the target."""
-    key: Key
+    key: Key | None
+    """None where the two sides share none: then nothing can be compared, nor merged."""
     wire: Wire
     strategy: Strategy
     updated: tuple[str, ...]
     """The columns that an update writes: those that travel less the key and GENERATED ALWAYS identities."""
+    key_wire: Wire = Wire.TEXT
+    key_digest: Digest = Digest(())
+    row_digest: Digest = Digest(())
+    """Over the columns that an update writes."""
+    full_digest: Digest = Digest(())
+    """Over all columns that travel."""
+    keys_as_text: bool = False
+    """Whether keys can be sent to the source in a statement."""
+    drifted: bool = False
+    """Whether a column has another type on the other side: its values may look different and be the same."""
+    scope_here: bool = True
+    """Whether the target can tell which of its rows are in scope."""
+    method: Method | None = None
+    comparison: Comparison | None = None
+    reason: str = ""
+    """Why this strategy."""
     sequences: tuple[OwnedSequence, ...] = ()
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
@@ -268,6 +432,28 @@ class Plan:
     def table(self) -> TableName:
         """The table's name, the same on both sides."""
         return self.request.table
+
+    @property
+    def the_key(self) -> Key:
+        """The key, where there has to be one."""
+        assert self.key is not None, "the planner compares and merges only by a key"
+        return self.key
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's columns; none where there is no key."""
+        return self.key.columns if self.key else ()
+
+    @property
+    def atomic(self) -> bool:
+        """Whether everything is written in one transaction: what replaces the scope, or cannot be resumed."""
+        return self.request.replace or self.key is None
+
+    def source_type(self, column: str) -> str:
+        """The name of a column's type on the source."""
+        found = self.source.column(column)
+        assert found is not None, "only columns that travel are asked for"
+        return found.type.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +512,12 @@ class Report:
     seconds: float
     snapshot: datetime
     """The instant of the source that the target now has the rows of (the last pass's, if there were more)."""
+    deleted: int = 0
+    """Local rows that were deleted, for a mirror or to make room for what replaces them."""
+    kept: int = 0
+    """Local rows that a mirror should have deleted, and did not as other rows refer to them."""
+    verified: bool = False
+    """Whether both sides were compared once more at the end, and found equal."""
     passes: int = 1
     """How often the source was read: more than once only if its connection was lost."""
     rejects: Path | None = None
@@ -333,5 +525,5 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 when every row in scope is in, 4 when some were refused."""
-        return 4 if self.tally.failed else 0
+        """0 when every row in scope is as asked for, 4 when some were refused, or could not be deleted."""
+        return 4 if self.tally.failed or self.kept else 0

@@ -44,7 +44,8 @@ class Patience:
         try:
             return tries(work)
         except Passing as error:
-            error.exhausted = True
+            # who has no tries of his own leaves it to whoever is further up
+            error.exhausted = error.exhausted or self.retries > 0
             raise
 
     def _say(self, state: RetryCallState) -> None:

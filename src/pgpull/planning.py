@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import Composed
 
 from pgpull import sql
+from pgpull.digesting import digest_of
 from pgpull.errors import PlanError
 from pgpull.model import (
     Column,
     ColumnType,
+    Comparison,
+    Digest,
+    Identity,
     Key,
     OnConflict,
     Plan,
@@ -19,6 +23,7 @@ from pgpull.model import (
     Scope,
     Shape,
     Strategy,
+    Trigger,
     Window,
     Wire,
 )
@@ -41,8 +46,8 @@ class Looked:
 
     source: Shape
     target: Shape
-    source_role: str
-    target_role: str
+    source_identity: Identity
+    target_identity: Identity
 
 
 def check(request: Request, looked: Looked) -> None:
@@ -55,13 +60,14 @@ def check(request: Request, looked: Looked) -> None:
     _check_privileges(request, looked)
 
 
-def make_plan(request: Request, looked: Looked, *, target_has_rows: bool) -> Plan:
-    """Decide everything that will be done.
+def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_here: bool) -> Plan:
+    """Decide everything that can be decided before the rows are compared.
 
     Args:
         request: what the user asks for, and :func:`check` let pass.
         looked: what both sides hold.
         target_has_rows: whether the target holds a row in scope, so that keys may meet.
+        scope_here: whether the target can tell which of its rows are in scope.
 
     Returns:
         The plan; its notes say what differs harmlessly between the two sides.
@@ -73,7 +79,20 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool) -> Pla
     columns = _shared_columns(source, target)
     _check_target_only(target, columns)
     _check_types(source, target, columns)
-    key = _common_key(source, target, columns)
+    key = _key(request, source, target, columns, target_has_rows)
+    if request.mirror and not scope_here:
+        raise PlanError(
+            "local cannot tell which of its rows are in scope, as it does not understand the condition",
+            "leave out --mirror, or give a condition on the table's own columns",
+        )
+    keys = key.columns if key else ()
+    updated = _updated(target, columns, keys)
+    pairs = {ours.name: (theirs, ours) for theirs, ours in _pairs(source, target, columns)}
+
+    def digest(names: Iterable[str]) -> Digest:
+        sides = looked.source_identity, looked.target_identity
+        return digest_of((pairs[name] for name in names), *sides)
+
     return Plan(
         request=request,
         source=source,
@@ -81,11 +100,71 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool) -> Pla
         columns=columns,
         key=key,
         wire=_wire(source, target, columns),
-        strategy=Strategy.MERGE if target_has_rows else Strategy.STRAIGHT,
-        updated=_updated(target, columns, key),
+        strategy=Strategy.STRAIGHT if request.replace or not target_has_rows else Strategy.MERGE,
+        reason="the scope is emptied first" if request.replace else "no row in scope is here yet",
+        updated=updated,
+        key_wire=_wire(source, target, keys),
+        key_digest=digest(keys),
+        row_digest=digest(updated),
+        full_digest=digest(columns),
+        keys_as_text=all(_spelled_alike(*pairs[name]) for name in keys),
+        drifted=any(_drifted(*pair) for pair in pairs.values()),
+        scope_here=scope_here,
         sequences=tuple(s for s in target.sequences if s.column in columns),
         notes=tuple(_notes(request, source, target, columns)),
     )
+
+
+# --- from a comparison to a strategy ---------------------------------------------------------------------
+
+_KEYED_SHARE = 0.4
+"""Up to this share of the rows, asking for each by its key takes less than reading all in order: measured."""
+
+
+def choose(plan: Plan, comparison: Comparison) -> Plan:
+    """Decide which rows move, now that it is known how they differ.
+
+    Args:
+        plan: what was planned before.
+        comparison: what was found.
+
+    Returns:
+        The plan with its strategy, and the reason for it.
+    """
+    strategy, reason = _strategy(plan, comparison)
+    return replace(plan, method=comparison.method, comparison=comparison, strategy=strategy, reason=reason)
+
+
+def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
+    wanted = found.missing + found.changed
+    if wanted == 0:
+        return Strategy.NOTHING, "every row in scope is here"
+    few = f"{wanted:,} of {found.rows:,} rows"
+    if not plan.keys_as_text:
+        return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
+    if wanted > _KEYED_SHARE * found.rows:
+        return Strategy.MERGE, f"{few} are wanted: reading all in order takes less than asking for so many"
+    return Strategy.KEYED, f"only {few} are wanted"
+
+
+def check_deletions(plan: Plan, here: int) -> None:
+    """Make sure that a mirror does not delete more than it may.
+
+    Args:
+        plan: with its comparison.
+        here: rows in scope on the target.
+
+    Raises:
+        PlanError: it would.
+    """
+    extra, limit = (plan.comparison and plan.comparison.extra) or 0, plan.request.max_delete
+    if plan.request.mirror and limit.exceeded_by(extra, here):
+        share = f" ({extra * 100 / here:.0f} %)" if here else ""
+        raise PlanError(
+            f"{extra:,} of {here:,} local rows in scope{share} are not on the server,"
+            f" and no more than {limit} may be deleted",
+            "look at them with --dry-run; if they may go, allow it: --max-delete 100%",
+        )
 
 
 def _check_scope(scope: Scope, shape: Shape) -> None:
@@ -94,6 +173,16 @@ def _check_scope(scope: Scope, shape: Shape) -> None:
             raise _no_such_column(shape, name)
     if scope.window is not None:
         _check_window(scope.window, shape)
+
+
+def check_window_here(request: Request, target: Shape) -> None:
+    """Make sure that the target can say what its newest row is.
+
+    Raises:
+        PlanError: it has no such column, or one that holds no times.
+    """
+    if request.scope.window is not None:
+        _check_window(request.scope.window, target)
 
 
 def _check_window(window: Window, shape: Shape) -> None:
@@ -128,17 +217,24 @@ def _statement(composed: Composed) -> str:
 
 
 def _check_privileges(request: Request, looked: Looked) -> None:
-    _check_granted("the server", looked.source, ("SELECT",), looked.source_role)
+    _check_granted("the server", looked.source, ("SELECT",), looked.source_identity.role)
+    role = looked.target_identity.role
     writes = ["SELECT", "INSERT"] + (["UPDATE"] if request.on_conflict is OnConflict.UPDATE else [])
-    _check_granted("local", looked.target, writes, looked.target_role)
-    triggers = looked.target.triggers
+    writes += ["DELETE"] if request.deletes else []
+    _check_granted("local", looked.target, writes, role)
+    triggers = held_triggers(request, looked.target)
     if triggers and not looked.target.owned:
         raise PlanError(
             f"local {looked.target.table} has triggers that must not fire for pulled rows"
-            f" ({_listed(t.name for t in triggers)}), and {looked.target_role}, who does not own the table,"
+            f" ({_listed(t.name for t in triggers)}), and {role}, who does not own the table,"
             " cannot hold them back",
             f"connect to local as the owner of {looked.target.table}",
         )
+
+
+def held_triggers(request: Request, shape: Shape) -> tuple[Trigger, ...]:
+    """Return the user's triggers that what is asked for would fire."""
+    return tuple(t for t in shape.triggers if t.on_write or (t.on_delete and request.deletes))
 
 
 def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) -> None:
@@ -216,31 +312,38 @@ def _text_carries(theirs: ColumnType, ours: ColumnType) -> bool:
     return theirs.category == ours.category and theirs.category in "ND"
 
 
-def _updated(target: Shape, columns: Sequence[str], key: Key) -> tuple[str, ...]:
+def _updated(target: Shape, columns: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
     """GENERATED ALWAYS AS IDENTITY cannot be updated (manual: UPDATE, "SET column")."""
     return tuple(
-        c.name for c in target.columns if c.name in columns and c.name not in key.columns and c.identity != "a"
+        c.name for c in target.columns if c.name in columns and c.name not in keys and c.identity != "a"
     )
 
 
 # --- the key ---------------------------------------------------------------------------------------------
 
 
-def _common_key(source: Shape, target: Shape, columns: Sequence[str]) -> Key:
-    """Choose the key that both sides enforce and that travels, the target's primary key first."""
+def _key(
+    request: Request, source: Shape, target: Shape, columns: Sequence[str], target_has_rows: bool
+) -> Key | None:
+    """Choose the key that both sides enforce and that travels, the target's primary key first.
+
+    Without one, rows can only go into an empty scope: one cannot be told from another.
+    """
     theirs = {frozenset(key.columns) for key in source.keys}
     for key in target.keys:
         if frozenset(key.columns) in theirs and set(key.columns) <= set(columns):
             return key
-    raise _no_common_key(source, target)
+    if source.keys or request.mirror or request.verify or (target_has_rows and not request.replace):
+        raise _no_common_key(source, target)
+    return None
 
 
 def _no_common_key(source: Shape, target: Shape) -> PlanError:
     if not source.keys:
         return PlanError(
             f"the server's {source.table} has no key: no primary key, no unique index over NOT NULL columns",
-            "without a key a row cannot be told from another, so it cannot be pulled twice;"
-            " ask for a primary key on the server",
+            "without a key a row cannot be told from another: it can be pulled into an empty scope,"
+            " or the scope can be loaded anew with --replace; or ask for a primary key on the server",
         )
     wanted = source.keys[0]
     have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
@@ -259,6 +362,17 @@ def _wire(source: Shape, target: Shape, columns: Sequence[str]) -> Wire:
     if all(theirs.type.base == ours.type.base and _travels(theirs.type) for theirs, ours in pairs):
         return Wire.BINARY
     return Wire.TEXT
+
+
+def _drifted(theirs: Column, ours: Column) -> bool:
+    return _unqualified(theirs.type.name) != _unqualified(ours.type.name)
+
+
+def _spelled_alike(theirs: Column, ours: Column) -> bool:
+    """Whether a key's text means the same on both sides, and an array of such texts can be written."""
+    kind = theirs.type
+    simple = kind.kind in ("b", "e") and kind.element is None and kind.category != "A"
+    return simple and kind.base == ours.type.base
 
 
 def _travels(kind: ColumnType) -> bool:
@@ -289,8 +403,8 @@ def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str
     yield from _type_notes(source, target, columns)
     if source.has_heirs:
         yield "rows of tables that inherit from this one are not its own: pull those tables by name"
-    if target.triggers:
-        names = _listed(trigger.name for trigger in target.triggers)
+    if held := held_triggers(request, target):
+        names = _listed(trigger.name for trigger in held)
         yield f"local triggers do not fire for pulled rows: {names}"
     frozen = [c.name for c in target.columns if c.identity == "a" and c.name in columns]
     if request.on_conflict is OnConflict.UPDATE and frozen:
@@ -299,7 +413,7 @@ def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str
 
 def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
     for theirs, ours in _pairs(source, target, columns):
-        if _unqualified(theirs.type.name) != _unqualified(ours.type.name):
+        if _drifted(theirs, ours):
             yield (
                 f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
                 " values that do not fit become rejects, finer ones are rounded as Postgres rounds them"

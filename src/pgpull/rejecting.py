@@ -45,7 +45,7 @@ def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycop
     in_context = _COLUMN_IN_CONTEXT.search(diagnosis.context or "")
     return Reject(
         table=plan.table,
-        key={name: values[name] for name in plan.key.columns},
+        key={name: values[name] for name in plan.keys},
         values=values,
         sqlstate=error.sqlstate or "",
         condition=condition(error.sqlstate or ""),
@@ -105,6 +105,8 @@ class RejectsFile:
         self.path = path
         self.count = 0
         self._file: FileIO | None = None
+        self._start = 0
+        """The length of the file before this run."""
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +116,12 @@ class RejectsFile:
     ) -> None:
         if self._file is not None:
             self._file.close()
+
+    def begin_anew(self) -> None:
+        """Forget the rejects of this run so far: they are about to be found again."""
+        if self._file is not None and self.count and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            self._file.truncate(self._start)
+        self.count = 0
 
     def add(self, reject: Reject) -> None:
         """Write one reject, and see it through to the file.
@@ -139,7 +147,9 @@ class RejectsFile:
 
     def _open(self) -> FileIO:
         # nothing is buffered: a full disk shows at the row, not at the end
-        return FileIO(open_private(self.path), "a")
+        file = FileIO(open_private(self.path), "a")
+        self._start = os.fstat(file.fileno()).st_size
+        return file
 
 
 def _record(reject: Reject) -> dict[str, object]:

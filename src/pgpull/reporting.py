@@ -28,11 +28,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
-from pgpull.model import Plan, Reject, Report, Tally
+from pgpull.model import Plan, Reject, Report, Strategy, Tally
 from pgpull.rejecting import open_private
 from pgpull.running import Listener
 from pgpull.sessions import Session
-from pgpull.wording import as_json, banner_lines, pace_text, reject_text, tally_text
+from pgpull.wording import as_json, banner_lines, outcome_lines, pace_text, plan_lines, reject_text, tally_text
 
 _SHOWN_REJECTS: Final = 20
 _PLAIN_SECONDS: Final = 10.0
@@ -125,16 +125,19 @@ class Reporter(Listener):
 
     # --- as a listener -----------------------------------------------------------------------------------
 
-    def planned(self, plan: Plan, source: Session, target: Session) -> None:
-        """Print the banner, and begin to show progress."""
-        lines = banner_lines(plan, source, target)
+    def looked(self, plan: Plan, source: Session, target: Session) -> None:
+        """Print the banner."""
         self._stop_bar()
-        self._print_banner(lines)
-        for label, text in lines:
-            self._record(logging.INFO, f"{label} {text}")
-        self._expected = plan.estimate.rows if plan.estimate else 0
+        self._print_lines(banner_lines(plan, source, target))
+
+    def planned(self, plan: Plan, source: Session, target: Session) -> None:  # noqa: ARG002
+        """Print how rows will move, and begin to show progress."""
+        self._print_lines(plan_lines(plan))
+        guess, found = plan.estimate, plan.comparison
+        self._expected = found.rows if found else guess.rows if guess else 0
         self._started = self._told = time.monotonic()
-        self._start_bar()
+        if plan.strategy is not Strategy.NOTHING:
+            self._start_bar()
 
     def progressed(self, tally: Tally, size: int) -> None:
         """Move the bar, or print a line now and then."""
@@ -172,6 +175,13 @@ class Reporter(Listener):
         self._say(tally_text(report.tally), "bold red" if report.tally.failed else "bold green")
         self._say(f"{pace}; as of {report.snapshot.isoformat(timespec='seconds')}")
         self._record(logging.INFO, f"{tally_text(report.tally)}; {pace}")
+        for text in outcome_lines(report):
+            self._say(text)
+            self._record(logging.INFO, text)
+        if report.kept:
+            self._warn(
+                f"{report.kept:,} local rows that the server no longer has were kept: other rows refer to them"
+            )
         if report.passes > 1:
             self._warn(
                 f"the server was read {report.passes} times, as its connection was lost:"
@@ -223,13 +233,15 @@ class Reporter(Listener):
             tally = {"tally": asdict(self._tally)} if "tally" not in facts else {}
             print(json.dumps({**facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
 
-    def _print_banner(self, lines: list[tuple[str, str]]) -> None:
+    def _print_lines(self, lines: list[tuple[str, str]]) -> None:
+        for label, text in lines:
+            self._record(logging.INFO, f"{label} {text}")
         if not self._out.is_terminal:
             for label, text in lines:
                 self._say(f"{label:<5} {text}")
             return
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold cyan", no_wrap=True)
+        grid.add_column(style="bold cyan", no_wrap=True, width=5)
         grid.add_column(overflow="fold")
         for label, text in lines:
             grid.add_row(label, Text(text, "yellow" if label == "NOTE" else ""))

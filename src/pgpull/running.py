@@ -1,45 +1,43 @@
-"""The walk of one pull: look, plan, move, count. And its Python face, :func:`pull`."""
+"""The walk of one pull: look, plan, compare, move, count. And its Python face, :func:`pull`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from datetime import date, datetime
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Unpack
 
+from psycopg.sql import Composed
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, planning, sql
+from pgpull import planning, pruning, sql, versions
 from pgpull.applying import Applier
-from pgpull.arguments import instant, ordered, zone
+from pgpull.comparing import compare, compare_in_full, key_batches, unequal
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, parse_url
-from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects, UsageError
+from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
-from pgpull.model import (
-    DEFAULT_BATCH_ROWS,
-    MaxErrors,
-    OnConflict,
-    Plan,
-    Reject,
-    Report,
-    Request,
-    Scope,
-    TableName,
-    Tally,
-    Window,
-)
+from pgpull.looking import look
+from pgpull.model import Known, Limit, Method, OnConflict, Plan, Reject, Report, Request, Strategy, Tally
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
+from pgpull.requesting import Words, default_rejects, make_request
 from pgpull.sessions import Session, open_source, open_target, reopen, send_bytes_as_they_are
+from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
 
-DEFAULT_WINDOW = "created_at"
+_TOO_MANY_YOUNG = 0.3
+"""Where so many rows have been written since, hashing all takes less than asking for each of them."""
 
 
 class Listener:
     """Hears how a pull goes on; override what you care for. The pull waits until a call returns."""
+
+    def looked(self, plan: Plan, source: Session, target: Session) -> None:
+        """Both sides are open and fit together; rows are about to be compared. Again if the source was lost."""
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:
         """The plan stands; rows are about to move. Again if the source had to be read anew."""
@@ -54,73 +52,16 @@ class Listener:
         """Something a user wants to know of happened: a lost connection, a pause."""
 
 
-def make_request(
-    table: str | TableName,
-    *,
-    since: str | date | datetime | None = None,
-    until: str | date | datetime | None = None,
-    window: str | None = None,
-    equals: Mapping[str, object] | None = None,
-    where: str | None = None,
-    on_conflict: str = "skip",
-    batch_size: int = DEFAULT_BATCH_ROWS,
-    max_errors: str | int | None = None,
-    timezone: str = "UTC",
-    window_names: tuple[str, str] = ("since", "until"),
-) -> Request:
-    """Turn what people write into the value that is planned from; see :func:`pull` for the arguments.
-
-    Raises:
-        UsageError: an argument makes no sense.
-    """
-    zone(timezone)
-    first = None if since is None else instant(since, timezone, window_names[0])
-    end = None if until is None else instant(until, timezone, window_names[1])
-    ordered(first, end, window_names)
-    _check_filters(window if first is None and end is None else None, equals or {}, where)
-    return Request(
-        table=table if isinstance(table, TableName) else TableName.parse(table),
-        scope=Scope(
-            window=Window(window or DEFAULT_WINDOW, first, end) if first or end else None,
-            equals=tuple((name, str(value)) for name, value in (equals or {}).items()),
-            where=where,
-        ),
-        on_conflict=OnConflict.parse(on_conflict),
-        batch_rows=batch_size,
-        max_errors=None if max_errors is None else MaxErrors.parse(str(max_errors)),
-        timezone=timezone,
-    )
-
-
-def _check_filters(idle_window: str | None, equals: Mapping[str, object], where: str | None) -> None:
-    """Refuse a filter that says nothing: left out without a word, it would bring the whole table."""
-    if idle_window is not None:
-        raise UsageError(f"the window on {idle_window} has no end", "give its start, its end, or both")
-    if where is not None and not where.strip():
-        raise UsageError("the condition is empty", "leave it out to have all rows")
-    for name, value in equals.items():
-        if value is None:
-            raise UsageError(f"{name} cannot equal None", f'for rows without a value: where="{name} IS NULL"')
-
-
 def pull(
     table: str,
     *,
     source: str | URL | Endpoint,
     target: str | URL | Endpoint,
-    since: str | date | datetime | None = None,
-    until: str | date | datetime | None = None,
-    window: str | None = None,
-    equals: Mapping[str, object] | None = None,
-    where: str | None = None,
-    on_conflict: str = "skip",
-    batch_size: int = DEFAULT_BATCH_ROWS,
-    max_errors: str | int | None = None,
     rejects: str | Path | None = None,
     allow_target: str | Sequence[str] = (),
-    timezone: str = "UTC",
     retries: int = DEFAULT_RETRIES,
     listener: Listener | None = None,
+    **words: Unpack[Words],
 ) -> Report:
     """Bring the rows of a table, or those in scope, from the source to the target.
 
@@ -128,20 +69,28 @@ def pull(
         table: ``schema.table``, the same on both sides.
         source: URL of the server's database, only ever read.
         target: URL of the local database.
-        since: first instant of the window, included; a date, a datetime, or ISO 8601 text.
-        until: end of the window, excluded.
-        window: the column that the window stands on; ``created_at`` unless named.
-        equals: columns and the values that rows in scope have there.
-        where: an SQL condition on the source's rows.
-        on_conflict: ``skip`` or ``update`` a row whose key is in the target already.
-        batch_size: rows that are committed together, at most.
-        max_errors: stop when more rows than this fail: a number, or a percentage such as ``"2%"``.
         rejects: file for refused rows, JSON lines, mode 0600, made if there is one;
             ``SCHEMA.TABLE.rejects.jsonl`` in the working directory unless named.
         allow_target: hosts beside this machine that may be written.
-        timezone: the IANA zone that dates without an offset are read in.
         retries: how often a lost connection is opened again, with longer and longer pauses.
         listener: hears how it goes on.
+        words: which rows, and how they are written:
+
+            - ``since``: first instant of the window, included; a date, a datetime, or ISO 8601 text.
+            - ``until``: end of the window, excluded.
+            - ``window``: the column that the window stands on; ``created_at`` unless named.
+            - ``equals``: columns and the values that rows in scope have there.
+            - ``where``: an SQL condition on the source's rows.
+            - ``timezone``: the IANA zone that dates without an offset are read in; UTC unless named.
+            - ``new``: only from the newest local row on, less the ``overlap`` (``"1h"``).
+            - ``on_conflict``: ``skip`` or ``update`` a row whose key is in the target already.
+            - ``mirror``: also delete local rows in scope that the source no longer has, but not more than
+              ``max_delete`` (``"10%"``).
+            - ``replace``: delete the scope and load it anew, in one transaction.
+            - ``verify``: compare both sides once more at the end.
+            - ``row_versions``: whether transaction numbers may be remembered to save time; they are.
+            - ``batch_size``: rows that are committed together, at most.
+            - ``max_errors``: stop when more rows than this fail: a number, or a percentage such as ``"2%"``.
 
     Returns:
         What was done. ``report.tally`` adds up: fetched = inserted + updated + skipped + failed.
@@ -150,23 +99,13 @@ def pull(
         UsageError: an argument makes no sense.
         Refused: a connection, a guard or the plan stood in the way; nothing was written.
         Stopped: the run ended before its end; whole batches are in.
+        Unequal: it was to be verified, and the two sides differ.
     """
-    request = make_request(
-        table,
-        since=since,
-        until=until,
-        window=window,
-        equals=equals,
-        where=where,
-        on_conflict=on_conflict,
-        batch_size=batch_size,
-        max_errors=max_errors,
-        timezone=timezone,
-    )
+    request = make_request(table, **words)
     return run(
         request,
-        _endpoint(source, "source"),
-        _endpoint(target, "target"),
+        endpoint(source, "source"),
+        endpoint(target, "target"),
         rejects=Path(rejects) if rejects else default_rejects(request),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
         retries=retries,
@@ -174,16 +113,12 @@ def pull(
     )
 
 
-def _endpoint(url: str | URL | Endpoint, what: str) -> Endpoint:
+def endpoint(url: str | URL | Endpoint, what: str) -> Endpoint:
+    """Read what a caller names a database with."""
     if isinstance(url, Endpoint):
         return url
     text = url.render_as_string(hide_password=False) if isinstance(url, URL) else url
     return parse_url(text, what)
-
-
-def default_rejects(request: Request) -> Path:
-    """Return where rejects go unless the user names a file."""
-    return Path(f"{request.table.schema}.{request.table.name}.rejects.jsonl".replace("/", "_"))
 
 
 def run(
@@ -223,6 +158,10 @@ class _Pull:
         self._patience = Patience(retries, listener.noticed)
         self._started = time.monotonic()
         self._tally = Tally()
+        self._written_before = 0
+        """Rows that earlier passes wrote, which the comparison now finds as they should be."""
+        self._deleted = 0
+        self._kept = 0
         self._bytes = 0
         self._passes = 0
 
@@ -242,49 +181,128 @@ class _Pull:
 
     @property
     def _written(self) -> int:
-        return self._tally.inserted + self._tally.updated
+        return self._tally.inserted + self._tally.updated + self._deleted
 
     def _pass(self) -> Report:
-        """Read the source once, from its first row in scope to its last.
+        """Go the whole way once, at one instant of the source.
 
-        A lost source is read anew, in a new transaction and so at a new instant: the rows that are in by then
-        are fetched once more and skipped, and the tally says so.
+        A lost source means a new transaction, and so a new instant: both sides are compared anew.
         """
-        self._passes += 1
-        if self._target.lost:
-            reopen(self._target)
+        self._begin()
         try:
             with open_source(self._source) as source:
                 guard(source, self._target, self._allowed)
-                plan = _look_and_plan(source, self._target, self._request)
+                before = versions.horizons(self._target)
+                plan = look(source, self._target, self._request)
+                self._listener.looked(plan, source, self._target)
+                plan, known = self._compared(source, plan)
                 self._listener.planned(plan, source, self._target)
-                self._move(source, plan)
+                written = self._write(source, plan)
                 self._advance_sequences(plan)
+                self._remember(source, plan, known, before, written)
+                self._verify(source, plan)
                 return self._report(plan, source)
         except ConnectFailed as error:
             if self._passes == 1:
                 raise
             raise lost(SOURCE, error) from error
 
-    def _move(self, source: Session, plan: Plan) -> None:
-        before = self._tally.fetched
-        applier = Applier(self._target, plan, self._patience, self._reject)
-        outflow = Outflow(source.connection, sql.copy_out(plan).as_bytes(source.connection))
+    def _begin(self) -> None:
+        """Count anew what the comparison will find again; what is written stays written."""
+        self._passes += 1
+        if self._target.lost:
+            reopen(self._target)
+        self._written_before = self._tally.inserted + self._tally.updated
+        self._tally = Tally(self._written_before, self._tally.inserted, self._tally.updated)
+        self._rejects.begin_anew()
+
+    # --- compare -----------------------------------------------------------------------------------------
+
+    def _compared(self, source: Session, plan: Plan) -> tuple[Plan, Known | None]:
+        """Find out which rows differ, unless none can be there, and choose how they move."""
+        if plan.strategy is Strategy.STRAIGHT:
+            return plan, None
+        known = versions.recall(self._target, source, plan) if self._may_use_versions(plan) else None
+        found = compare(source, self._target, plan, self._method(known), known)
+        if known and found.changed > _TOO_MANY_YOUNG * found.rows:
+            known, found = None, compare(source, self._target, plan, Method.HASHES)
+        self._bytes += found.bytes
+        if plan.request.mirror and found.extra:
+            found = pruning.confirm(source, self._target, plan, found)
+            planning.check_deletions(replace(plan, comparison=found), pruning.count_here(self._target, plan))
+        return planning.choose(plan, found), known
+
+    def _may_use_versions(self, plan: Plan) -> bool:
+        return plan.request.on_conflict is OnConflict.UPDATE and versions.usable(plan)
+
+    def _method(self, known: Known | None) -> Method:
+        if self._request.on_conflict is OnConflict.SKIP:
+            return Method.KEYS
+        return Method.VERSIONS if known else Method.HASHES
+
+    # --- move --------------------------------------------------------------------------------------------
+
+    def _write(self, source: Session, plan: Plan) -> list[int]:
+        """Write what the plan says, and return the numbers of our transactions."""
+        if not plan.atomic:
+            return self._delete_and_move(source, plan)
+        before = self._tally
+        try:
+            with translated(TARGET, self._target.connection), self._target.connection.transaction():
+                return self._delete_and_move(source, plan)
+        except BaseException:  # all of it was rolled back
+            self._tally, self._deleted = before, 0
+            raise
+
+    def _delete_and_move(self, source: Session, plan: Plan) -> list[int]:
+        if plan.request.replace:
+            self._deleted += pruning.empty_scope(self._target, plan)
+        elif plan.request.mirror and plan.comparison and plan.comparison.extra:
+            deleted, self._kept = pruning.prune(self._target, plan)
+            self._deleted += deleted
+        return self._move(source, plan)
+
+    def _move(self, source: Session, plan: Plan) -> list[int]:
+        patience = Patience(0, self._listener.noticed) if plan.atomic else self._patience
+        applier = Applier(self._target, plan, patience, self._reject)
         send_bytes_as_they_are(source)
-        pieces = in_pieces(outflow, plan.request.batch_rows)
+        before = self._tally.fetched
+        if plan.strategy is Strategy.KEYED:
+            for state, strategy in ((CHANGED, Strategy.MERGE), (MISSING, Strategy.STRAIGHT)):
+                for batches in key_batches(self._target, plan, state, plan.request.batch_rows):
+                    self._flow(source, [copy_keyed(plan, keys) for keys in batches], applier, strategy)
+        elif plan.strategy is not Strategy.NOTHING:
+            self._flow(source, [sql.copy_out(plan)], applier, plan.strategy)
+        if plan.comparison:
+            self._pass_over(plan.comparison.rows - (self._tally.fetched - before))
+        return applier.transactions
+
+    def _pass_over(self, rows: int) -> None:
+        """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
+        left = max(0, rows - self._written_before)
+        self._count(Tally(fetched=left, skipped=left))
+        self._listener.progressed(self._tally, self._bytes)
+
+    def _flow(
+        self, source: Session, statements: Iterable[Composed], applier: Applier, strategy: Strategy
+    ) -> None:
+        """Let the rows of some statements flow from the source to the target."""
+        plan, before = applier.plan, self._tally.fetched
+        outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
+        pieces = chain.from_iterable(in_pieces(outflow, plan.request.batch_rows) for outflow in outflows)
         try:
             with ReadAhead(pieces, source.cancel) as ready:
                 for batch in in_batches(ready, plan.wire):
-                    for tally in applier.apply(batch):
+                    for tally in applier.apply(batch, strategy):
                         self._count(tally)
                     self._bytes += batch.size
                     self._listener.progressed(self._tally, self._bytes)
                     self._check_limit(self._request.max_errors)
         except ReadFailed as failure:
             raise failure.reason from failure.reason.__cause__
-        fetched = self._tally.fetched - before
-        if fetched != outflow.announced:
-            raise RuntimeError(f"the server sent {outflow.announced} rows, and {fetched} were counted")
+        fetched, announced = self._tally.fetched - before, sum(o.announced or 0 for o in outflows)
+        if fetched != announced:
+            raise RuntimeError(f"the server sent {announced} rows, and {fetched} were counted")
 
     def _count(self, tally: Tally) -> None:
         self._tally += tally
@@ -292,8 +310,8 @@ class _Pull:
         if limit is not None and limit.rows is not None:  # a share is judged by whole batches
             self._check_limit(limit)
 
-    def _check_limit(self, limit: MaxErrors | None) -> None:
-        if limit is not None and limit.exceeded_by(self._tally):
+    def _check_limit(self, limit: Limit | None) -> None:
+        if limit is not None and limit.exceeded_by(self._tally.failed, self._tally.fetched):
             self._listener.progressed(self._tally, self._bytes)
             raise TooManyRejects(
                 f"{self._tally.failed} of {self._tally.fetched} rows were refused, more than {limit} allowed",
@@ -303,6 +321,8 @@ class _Pull:
     def _reject(self, reject: Reject) -> None:
         self._rejects.add(reject)
         self._listener.rejected(reject)
+
+    # --- afterwards --------------------------------------------------------------------------------------
 
     def _advance_sequences(self, plan: Plan) -> None:
         self._patience.call(lambda: self._try_to_advance(plan))
@@ -314,29 +334,44 @@ class _Pull:
             for sequence in plan.sequences:
                 self._target.connection.execute(sql.advance(sequence, plan.target))
 
+    def _remember(
+        self,
+        source: Session,
+        plan: Plan,
+        known: Known | None,
+        before: tuple[int, int],
+        written: Sequence[int],
+    ) -> None:
+        """Remember how far both sides' transactions have come, if all rows in scope are equal now."""
+        everything = plan.request.on_conflict is OnConflict.UPDATE or not (
+            plan.comparison or self._tally.skipped
+        )
+        nothing_new = known and plan.comparison and plan.comparison.equal
+        if everything and not self._tally.failed and not nothing_new and versions.usable(plan):
+            reached = versions.reached(self._target, plan, before, written)
+            versions.remember(self._target, source, plan, Known(source.identity.horizon, reached))
+
+    def _verify(self, source: Session, plan: Plan) -> None:
+        if not plan.request.verify:
+            return
+        # nobody asked for rows to go that only the target has, unless it was to be a mirror
+        found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
+        self._bytes += found.bytes
+        if found.extra:
+            found = pruning.confirm(source, self._target, plan, found)
+        if not found.equal:
+            raise unequal(self._target, plan, found)
+
     def _report(self, plan: Plan, source: Session) -> Report:
         return Report(
             plan=plan,
             tally=self._tally,
+            deleted=self._deleted,
+            kept=self._kept,
             bytes=self._bytes,
             seconds=time.monotonic() - self._started,
             snapshot=source.identity.now,
             passes=self._passes,
+            verified=plan.request.verify,
             rejects=self._rejects.path if self._rejects.count else None,
         )
-
-
-def _look_and_plan(source: Session, target: Session, request: Request) -> Plan:
-    theirs = catalog.shape_of(source, request.table)
-    if theirs is None:
-        raise catalog.missing_table(source, request.table)
-    ours = catalog.shape_of(target, request.table)
-    if ours is None and target.endpoint.private:
-        ours = catalog.make_table(target, theirs)
-    if ours is None:
-        raise catalog.missing_table(target, request.table, theirs)
-    looked = planning.Looked(theirs, ours, source.identity.role, target.identity.role)
-    planning.check(request, looked)
-    catalog.check_condition(source, request.scope, theirs, request.timezone)
-    has_rows = catalog.holds_rows(target, ours, request.scope, request.timezone)
-    return catalog.with_estimate(source, planning.make_plan(request, looked, target_has_rows=has_rows))

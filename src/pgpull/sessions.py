@@ -12,7 +12,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from pgpull import sql
 from pgpull.diagnosis import SOURCE, TARGET, connect_failed, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, UnsafeTarget
+from pgpull.model import Identity
 
 APPLICATION: Final = "pgpull"
 
@@ -77,29 +77,6 @@ _TARGET: Final[Mapping[str, str]] = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which database of which cluster a session is in, as the server itself says."""
-
-    database: str
-    role: str
-    oid: int
-    started: str
-    version: str
-    in_recovery: bool
-    read_only: bool
-    isolation: str
-    now: datetime
-    system: str | None
-    """The cluster's own number, given on initdb; None where we may not know it."""
-
-    def same_database(self, other: Identity) -> bool:
-        """Compare what no tunnel and no host name can disguise."""
-        if self.system is not None and other.system is not None:
-            return (self.system, self.oid) == (other.system, other.oid)
-        return (self.started, self.oid) == (other.started, other.oid)
 
 
 class _Line(psycopg.Connection):

@@ -165,13 +165,17 @@ def _until_closed(piece: Piece, more: Iterator[Piece]) -> Iterator[Sequence[byte
 
 def copy_in(cursor: psycopg.Cursor, statement: Composed, batch: Batch) -> int:
     """Send a batch to a COPY FROM STDIN and return the number of rows that the server counted."""
-    binary = batch.wire is Wire.BINARY
+    return pour(cursor, statement, batch.wire, batch.pieces())
+
+
+def pour(cursor: psycopg.Cursor, statement: Composed, wire: Wire, pieces: Iterable[Sequence[bytes]]) -> int:
+    """Send rows to a COPY FROM STDIN as they come, keep none, and return the number that the server counted."""
     with cursor.copy(statement) as copy:
-        if binary:
+        if wire is Wire.BINARY:
             copy.write(_HEADER)
-        for piece in batch.pieces():
+        for piece in pieces:
             copy.write(b"".join(piece))
-        if binary:
+        if wire is Wire.BINARY:
             copy.write(_TRAILER)
     return cursor.rowcount
 

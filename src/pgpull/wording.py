@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from pgpull.guarding import is_local
-from pgpull.model import Plan, Reject, Report, Scope, Strategy, Tally
+from pgpull.model import Comparison, Method, Plan, Reject, Report, Request, Scope, Strategy, Tally
 from pgpull.sessions import Session
 
 
@@ -51,6 +51,17 @@ def tally_text(tally: Tally) -> str:
     return f"fetched {fetched:,} = " + " + ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
+def outcome_lines(report: Report) -> list[str]:
+    """Return what else there is to say of a pull that went well."""
+    lines = []
+    if report.deleted:
+        what = "to make room" if report.plan.request.replace else "that the server no longer has"
+        lines.append(f"deleted {report.deleted:,} local rows {what}")
+    if report.verified:
+        lines.append("verified: every row in scope hashes to the same on both sides")
+    return lines
+
+
 def pace_text(tally: Tally, size: int, seconds: float) -> str:
     """Return how much came in how long."""
     rate = tally.fetched / seconds if seconds else 0
@@ -73,18 +84,10 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
     """Return who is read, who is written, what is meant and under which guards, as label and text."""
     request, guess = plan.request, plan.estimate
     about = f", about {guess.rows:,} rows, {size_text(guess.bytes)}" if guess else ""
-    how = "straight into the table: no row in scope is there yet"
-    if plan.strategy is Strategy.MERGE:
-        how = f"{request.on_conflict} rows whose key is there already"
     return [
         ("FROM", f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"),
         ("TO", f"{target.endpoint}  PostgreSQL {target.identity.version}, as {target.identity.role}"),
         ("WHAT", f"{plan.table}: {scope_text(request.scope)}{about}"),
-        (
-            "HOW",
-            f"{how}; {len(plan.columns)} columns, {plan.wire}, by {', '.join(plan.key.columns)};"
-            f" batches of {request.batch_rows:,}",
-        ),
         (
             "GUARD",
             f"source read only, at {source.identity.now.astimezone(UTC).isoformat(timespec='seconds')};"
@@ -92,6 +95,42 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
         ),
         *(("NOTE", note) for note in plan.notes),
     ]
+
+
+_HOW = {
+    Strategy.NOTHING: "nothing moves",
+    Strategy.STRAIGHT: "straight into the table",
+    Strategy.KEYED: "row by key",
+    Strategy.MERGE: "all rows in scope are read and merged",
+}
+
+
+def plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    """Return what a comparison found and how rows move, as label and text."""
+    found, lines = plan.comparison, []
+    if found:
+        lines.append(("FOUND", comparison_text(found, plan.request)))
+    by = f" by {', '.join(plan.keys)}" if plan.keys else ", without a key"
+    details = f"; {len(plan.columns)} columns, {plan.wire},{by}; batches of {plan.request.batch_rows:,}"
+    how = f"{_HOW[plan.strategy]}: {plan.reason}"
+    lines.append(("HOW", how if plan.strategy is Strategy.NOTHING else how + details))
+    return lines
+
+
+def comparison_text(found: Comparison, request: Request) -> str:
+    """Return what a comparison found, in a line."""
+    present = "here already" if found.method is Method.KEYS else "the same"
+    parts = [f"{found.missing:,} missing"]
+    if found.method is Method.VERSIONS:
+        parts.append(f"{found.changed:,} written since")
+    elif found.method is Method.HASHES:
+        parts.append(f"{found.changed:,} changed")
+    parts.append(f"{found.same:,} {present}")
+    if found.extra is not None:
+        parts.append(
+            f"{found.extra:,} here only" + (", to be deleted" if request.mirror and found.extra else "")
+        )
+    return f"{', '.join(parts)}; compared by {found.method}, {size_text(found.bytes)} from the server"
 
 
 def _place(target: Session) -> str:
@@ -108,12 +147,24 @@ def as_json(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "snapshot": report.snapshot.astimezone(UTC).isoformat(),
         "passes": report.passes,
+        "deleted": report.deleted,
+        "kept": report.kept,
+        "verified": report.verified,
+        "comparison": comparison_json(plan.comparison),
         "strategy": plan.strategy,
+        "reason": plan.reason,
         "wire": plan.wire,
-        "key": plan.key.columns,
+        "key": plan.keys,
         "columns": plan.columns,
         "since": window.since.isoformat() if window and window.since else None,
         "until": window.until.isoformat() if window and window.until else None,
         "notes": plan.notes,
         "rejects": str(report.rejects) if report.rejects else None,
     }
+
+
+def comparison_json(found: Comparison | None) -> dict[str, Any] | None:
+    """Return what a comparison found as a machine reads it; None where nothing had to be compared."""
+    if found is None:
+        return None
+    return {**asdict(found), "same": found.same}

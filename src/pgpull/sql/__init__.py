@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Column, Key, OwnedSequence, Plan, Scope, Shape, TableName, Trigger, Wire
+from pgpull.model import Column, Key, OwnedSequence, Plan, Reference, Scope, Shape, TableName, Trigger, Wire
 from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
 
 # --- asking a database about itself and its tables -------------------------------------------------------
@@ -22,10 +22,13 @@ IDENTITY: Final = SQL("""
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            pg_postmaster_start_time()::text,
            current_setting('server_version'),
+           current_setting('server_version_num')::integer / 10000,
+           current_setting('server_encoding'),
            pg_is_in_recovery(),
            current_setting('transaction_read_only')::boolean,
            current_setting('transaction_isolation'),
-           transaction_timestamp()
+           transaction_timestamp(),
+           txid_snapshot_xmin(txid_current_snapshot())
 """)
 
 # Open to everybody, unless somebody closed it. Two questions: a CASE would check both branches' privileges.
@@ -37,9 +40,10 @@ TABLE: Final = SQL("""
     SELECT c.oid,
            c.relkind,
            pg_has_role(c.relowner, 'USAGE'),
-           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p
+           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
                   WHERE has_schema_privilege(n.oid, 'USAGE')
-                    AND (has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p))),
+                    AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
+                               ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END),
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -100,11 +104,51 @@ KEYS: Final = SQL("""
 """)
 
 TRIGGERS: Final = SQL("""
-    SELECT tgname, tgenabled
+    SELECT tgname, tgenabled,
+           tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
+           tgtype & 8 <> 0          -- 8 DELETE
       FROM pg_trigger
      WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('O', 'A')
-       AND tgtype & 20 <> 0        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
+       AND tgtype & 28 <> 0
      ORDER BY tgname
+""")
+
+# Foreign keys of other tables, or of its own, that refer to it; those of partitions come with their root's.
+REFERENCES: Final = SQL("""
+    SELECT r.conname, n.nspname, c.relname, c.relkind,
+           ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
+                   JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
+                  ORDER BY k.place)::text[],
+           ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
+                   JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
+                  ORDER BY k.place)::text[]
+      FROM pg_constraint AS r
+      JOIN pg_class AS c ON c.oid = r.conrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE r.confrelid = %(oid)s AND r.contype = 'f' AND r.conparentid = 0
+     ORDER BY r.conname, n.nspname, c.relname
+""")
+
+# What a row's values may hang on beside the row itself: if any of it changes, row versions mean nothing more.
+STANDING: Final = SQL("""
+    WITH leaves AS (
+        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p WHERE p.isleaf
+        UNION SELECT %(oid)s::oid
+    )
+    SELECT greatest(sum(c.reltuples), 0)::bigint,
+           bool_and(c.relkind = 'p' OR m.amname = 'heap'),
+           md5(concat_ws(';',
+               string_agg(c.oid::text, ',' ORDER BY c.oid),
+               (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated),
+                                  ',' ORDER BY a.attnum)
+                  FROM pg_attribute AS a
+                 WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped),
+               (SELECT string_agg(concat_ws(' ', e.enumtypid, e.enumsortorder, e.enumlabel), ','
+                                  ORDER BY e.enumtypid, e.enumsortorder)
+                  FROM pg_enum AS e)))
+      FROM leaves
+      JOIN pg_class AS c ON c.oid = leaves.oid
+      LEFT JOIN pg_am AS m ON m.oid = c.relam
 """)
 
 SEQUENCES: Final = SQL("""
@@ -179,10 +223,29 @@ CHECK_CONSTRAINTS_NOW: Final = SQL("SET CONSTRAINTS ALL IMMEDIATE")
 DROP_STAGE: Final = SQL("DROP TABLE IF EXISTS {}").format(STAGE)
 
 
+EMPTY_STAGE: Final = SQL("TRUNCATE {}").format(STAGE)
+
+CURRENT_TRANSACTION: Final = SQL("SELECT txid_current_if_assigned()")
+
+
 def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
     """Ask whether the table holds a row in scope."""
     scoped = condition(scope, shape, timezone)
     return SQL("SELECT EXISTS (SELECT FROM {}{})").format(rows_of(shape), scoped)
+
+
+def newest(shape: Shape, scope: Scope, timezone: str) -> Composed:
+    """Ask for the newest value of the window's column in scope, spelled as an instant in UTC."""
+    assert scope.window is not None, "who asks for the newest row has a window"
+    column = Identifier(scope.window.column)
+    instant = SQL("max({})").format(column)
+    if (found := shape.column(scope.window.column)) and found.type.base != "timestamptz":
+        instant = SQL("max({})::timestamp AT TIME ZONE {}").format(column, Literal(timezone))
+    # a calendar ends where Python's does
+    real = SQL("{} BETWEEN '0001-01-03' AND '9999-12-29'").format(column)
+    return SQL(
+        """SELECT to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00') FROM {}{}"""
+    ).format(instant, rows_of(shape), condition(scope, shape, timezone, [real]))
 
 
 def create_stage(plan: Plan) -> Composed:
@@ -212,7 +275,8 @@ def insert_missing(plan: Plan) -> Composed:
     Asking first leaves defaults and sequences of existing rows alone; ON CONFLICT passes over a row that
     somebody else inserted in between.
     """
-    arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(listed(plan.key.columns))
+    key = plan.the_key
+    arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(listed(key.columns))
     return SQL(
         "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} AS s"
         " WHERE NOT EXISTS (SELECT FROM {rows} AS t WHERE {same_key}){arbiter}"
@@ -222,8 +286,8 @@ def insert_missing(plan: Plan) -> Composed:
         staged=listed(plan.columns, "s"),
         stage=STAGE,
         rows=rows_of(plan.target),
-        same_key=same_key(plan.key),
-        arbiter=Composed([]) if plan.key.deferrable else arbiter,
+        same_key=same_key(key),
+        arbiter=Composed([]) if key.deferrable else arbiter,
     )
 
 
@@ -243,9 +307,44 @@ def update_changed(plan: Plan) -> Composed:
             SQL("{} = {}").format(Identifier(name), Identifier("s", name)) for name in plan.updated
         ),
         stage=STAGE,
-        same_key=same_key(plan.key),
+        same_key=same_key(plan.the_key),
         ours=listed(plan.updated, "t"),
         theirs=listed(plan.updated, "s"),
+    )
+
+
+def delete_scope(plan: Plan) -> Composed:
+    """Delete the target's rows in scope."""
+    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
+    return SQL("DELETE FROM {}{}").format(rows_of(plan.target), scope)
+
+
+def count_scope(plan: Plan) -> Composed:
+    """Count the target's rows in scope."""
+    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
+    return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.target), scope)
+
+
+def lock_children(reference: Reference) -> Composed:
+    """Keep others from adding rows that refer to the table, until the transaction ends."""
+    return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(reference.table))
+
+
+def _referring(reference: Reference, parent: Composable) -> Composed:
+    """The rows of another table that refer to a row."""
+    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
+    same = SQL(" AND ").join(
+        SQL("c.{} = {}.{}").format(Identifier(own), parent, Identifier(theirs))
+        for own, theirs in zip(reference.columns, reference.referred, strict=True)
+    )
+    return SQL("SELECT FROM {}{} AS c WHERE {}").format(child, name_of(reference.table), same)
+
+
+def any_referring(plan: Plan, reference: Reference) -> Composed:
+    """Ask whether a row of another table refers to one of the target's rows in scope."""
+    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
+    return SQL("SELECT EXISTS (SELECT FROM (SELECT * FROM {}{}) AS p WHERE EXISTS ({}))").format(
+        rows_of(plan.target), scope, _referring(reference, SQL("p"))
     )
 
 

@@ -75,7 +75,16 @@ def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
         yield SQL("(") + verbatim(scope.where) + SQL("\n)")
 
 
-def condition(scope: Scope, shape: Shape, timezone: str) -> Composed:
-    """Return the scope as `` WHERE ...``, or nothing for all rows."""
-    filters = list(_filters(scope, shape, timezone))
+def condition(scope: Scope, shape: Shape, timezone: str, more: Iterable[Composable] = ()) -> Composed:
+    """Return the scope, and whatever more is asked of a row, as `` WHERE ...``, or nothing for all rows."""
+    filters = [*_filters(scope, shape, timezone), *more]
     return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
+
+
+def young(horizon: int) -> Composed:
+    """The rows that a transaction wrote which was not over when the one of that number was the oldest.
+
+    Ages are counted on a circle of 2^32 transactions (manual: 24.1.5, Preventing Transaction ID Wraparound
+    Failures): a row that is older than half of it looks young, which costs time and nothing else.
+    """
+    return SQL("age(xmin) <= age({}::xid)").format(Literal(str(horizon % 2**32)))

@@ -1,0 +1,106 @@
+"""Local rows that have to go: those in scope that the source no longer has, or all in scope to make room.
+
+Never a row outside of the scope, and never one that another table's row refers to: what refers to it might
+be deleted along with it, or emptied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+from psycopg.sql import Composed
+
+from pgpull import sql
+from pgpull.applying import triggers_held
+from pgpull.comparing import key_batches, take_keys
+from pgpull.diagnosis import TARGET, translated
+from pgpull.errors import PlanError
+from pgpull.model import Comparison, Plan
+from pgpull.sessions import Session
+from pgpull.sql import comparing
+
+_KEYS_AT_ONCE = 5_000
+
+
+def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> Comparison:
+    """Ask the source for each key that only the target seems to have: it may have the row outside of the scope.
+
+    Args:
+        source: the server.
+        target: the side that holds what was found.
+        plan: what was compared.
+        found: with extra keys.
+
+    Returns:
+        The comparison without those that the source has after all.
+    """
+    if not plan.keys_as_text:
+        raise PlanError(
+            "local rows that the server no longer has cannot be asked for by a key of this type",
+            "leave out --mirror, or load the scope anew with --replace",
+        )
+    still_there = 0
+    for batches in key_batches(target, plan, comparing.EXTRA, _KEYS_AT_ONCE):
+        for keys in batches:
+            take_keys(source, target, plan, keys)
+            still_there += _count(target, comparing.forget_those_there(plan))
+    return replace(found, extra=(found.extra or 0) - still_there)
+
+
+def _count(target: Session, statement: Composed) -> int:
+    with translated(TARGET, target.connection):
+        return target.connection.execute(statement).rowcount
+
+
+def count_here(target: Session, plan: Plan) -> int:
+    """Return how many rows in scope the target has."""
+    with translated(TARGET, target.connection):
+        row = target.connection.execute(sql.count_scope(plan)).fetchone()
+    return row[0] if row else 0
+
+
+def prune(target: Session, plan: Plan) -> tuple[int, int]:
+    """Delete the extra rows, in one transaction.
+
+    Returns:
+        How many were deleted, and how many were kept because a row that stays refers to them.
+
+    Raises:
+        PgpullError: the target does not let us.
+    """
+    with translated(TARGET, target.connection), target.connection.transaction():
+        cursor = target.connection.cursor()
+        with triggers_held(cursor, plan):
+            for reference in plan.target.references:
+                cursor.execute(sql.lock_children(reference))
+            kept = 0
+            while more := _keep_referred(cursor, plan):
+                kept += more
+            return cursor.execute(comparing.delete_extra(plan)).rowcount, kept
+
+
+def _keep_referred(cursor: psycopg.Cursor, plan: Plan) -> int:
+    """Set aside extra rows that a row refers to which stays; each call may find more."""
+    references = plan.target.references
+    return sum(cursor.execute(comparing.keep_referred(plan, reference)).rowcount for reference in references)
+
+
+def empty_scope(target: Session, plan: Plan) -> int:
+    """Delete all rows in scope, within the transaction that is under way; return how many there were.
+
+    Raises:
+        PlanError: rows of other tables refer to them.
+    """
+    with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+        for reference in plan.target.references:
+            cursor.execute(sql.lock_children(reference))
+            row = cursor.execute(sql.any_referring(plan, reference)).fetchone()
+            if row and row[0] and reference.table != plan.table:
+                raise PlanError(
+                    f"rows of {reference.table} refer to rows in scope ({reference.name}):"
+                    f" deleting these would take those along, or fail",
+                    "bring it up to date instead: --on-conflict update --mirror",
+                )
+        with triggers_held(cursor, plan):
+            return cursor.execute(sql.delete_scope(plan)).rowcount

@@ -1,0 +1,109 @@
+"""What people ask for, read into the value that is planned from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from pgpull.arguments import duration, instant, ordered, zone
+from pgpull.errors import UsageError
+from pgpull.model import (
+    DEFAULT_BATCH_ROWS,
+    DEFAULT_MAX_DELETE,
+    Limit,
+    OnConflict,
+    Request,
+    Scope,
+    TableName,
+    Window,
+)
+
+DEFAULT_WINDOW = "created_at"
+DEFAULT_OVERLAP = timedelta(hours=1)
+
+
+class ScopeWords(TypedDict, total=False):
+    """Which rows are meant."""
+
+    since: str | date | datetime | None
+    until: str | date | datetime | None
+    window: str | None
+    equals: Mapping[str, object] | None
+    where: str | None
+    timezone: str
+    window_names: tuple[str, str]
+
+
+class Words(ScopeWords, total=False):
+    """Which rows are meant, and how they are written."""
+
+    on_conflict: str
+    batch_size: int
+    max_errors: str | int | None
+    mirror: bool
+    max_delete: str | int
+    replace: bool
+    new: bool
+    overlap: str | timedelta
+    verify: bool
+    row_versions: bool
+
+
+def make_request(table: str | TableName, **words: Unpack[Words]) -> Request:
+    """Turn what people write into a request; :func:`pgpull.pull` says what each word means.
+
+    Raises:
+        UsageError: a word makes no sense.
+    """
+    timezone = words.get("timezone", "UTC")
+    zone(timezone)
+    new = words.get("new", False)
+    max_errors = words.get("max_errors")
+    return Request(
+        table=table if isinstance(table, TableName) else TableName.parse(table),
+        scope=_scope(words, timezone, new),
+        on_conflict=OnConflict.parse(words.get("on_conflict", OnConflict.SKIP)),
+        batch_rows=words.get("batch_size", DEFAULT_BATCH_ROWS),
+        max_errors=None if max_errors is None else Limit.parse(str(max_errors), "--max-errors"),
+        timezone=timezone,
+        mirror=words.get("mirror", False),
+        max_delete=Limit.parse(str(words.get("max_delete", DEFAULT_MAX_DELETE)), "--max-delete"),
+        replace=words.get("replace", False),
+        new=duration(words.get("overlap", DEFAULT_OVERLAP), "overlap") if new else None,
+        verify=words.get("verify", False),
+        use_versions=words.get("row_versions", True),
+    )
+
+
+def _scope(words: ScopeWords, timezone: str, new: bool) -> Scope:
+    names = words.get("window_names", ("since", "until"))
+    since, until, window = words.get("since"), words.get("until"), words.get("window")
+    first = None if since is None else instant(since, timezone, names[0])
+    end = None if until is None else instant(until, timezone, names[1])
+    ordered(first, end, names)
+    equals, where = words.get("equals") or {}, words.get("where")
+    needed = bool(first or end or new)
+    _check_filters(None if needed else window, equals, where)
+    return Scope(
+        window=Window(window or DEFAULT_WINDOW, first, end) if needed else None,
+        equals=tuple((name, str(value)) for name, value in equals.items()),
+        where=where,
+    )
+
+
+def _check_filters(idle_window: str | None, equals: Mapping[str, object], where: str | None) -> None:
+    """Refuse a filter that says nothing: left out without a word, it would bring the whole table."""
+    if idle_window is not None:
+        raise UsageError(f"the window on {idle_window} has no end", "give its start, its end, or both")
+    if where is not None and not where.strip():
+        raise UsageError("the condition is empty", "leave it out to have all rows")
+    for name, value in equals.items():
+        if value is None:
+            raise UsageError(f"{name} cannot equal None", f'for rows without a value: where="{name} IS NULL"')
+
+
+def default_rejects(request: Request) -> Path:
+    """Return where rejects go unless the user names a file."""
+    return Path(f"{request.table.schema}.{request.table.name}.rejects.jsonl".replace("/", "_"))

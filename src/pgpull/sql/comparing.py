@@ -1,0 +1,367 @@
+"""Statements of a comparison: what the source sends of each row, and how the target tells the rows apart.
+
+Two temporary tables of the target hold it all, so that the client's memory stays as it is: *theirs* has what
+the source sent, *differing* the keys of the rows that differ and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgpull.model import Digest, Image, Plan, Reference, Shape
+from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim, young
+
+THEIRS: Final = Identifier("pg_temp", "pgpull_theirs")
+DIFFERING: Final = Identifier("pg_temp", "pgpull_differing")
+_DIGEST: Final = Identifier("pgpull digest")
+_STATE: Final = Identifier("pgpull state")
+
+MISSING: Final = "missing"
+CHANGED: Final = "changed"
+EXTRA: Final = "extra"
+KEPT: Final = "kept"
+
+# Keys are looked up in bulk here, not a batch at a time. What a row costs on its way from a worker is next to
+# nothing beside the hashing of it, of which the planner knows no cost.
+IN_BULK: Final = SQL("""
+    SELECT set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),
+           set_config('parallel_tuple_cost', '0.001', true)
+""")
+
+DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(THEIRS, DIFFERING)
+
+# --- hashes ----------------------------------------------------------------------------------------------
+
+# For one such column there is no need to make a record of it first. All there since PostgreSQL 11.
+_OWN_HASH: Final = {
+    "int2": "hashint2extended",
+    "int4": "hashint4extended",
+    "int8": "hashint8extended",
+    "text": "hashtextextended",
+    "uuid": "uuid_hash_extended",
+}
+
+
+def digest(of: Digest, encoding: str) -> Composed:
+    """Hash columns of a row so that any two rows that differ in them get different hashes, 2^-64 aside.
+
+    A hash of the row as it stands would not do: it takes what is equal for the same, and jsonb 1.0 and 1.00,
+    numeric 1.0 and 1.00, 0 and -0 are equal. So the columns are hashed as their text, but for the types whose
+    equality is identity. Text is hashed by its bytes, whatever its collation takes for equal.
+
+    Args:
+        of: which columns, and how.
+        encoding: that of the database which is asked.
+    """
+    images = [_image(image, of, encoding) for image in of.images]
+    if not images:
+        return Composed([SQL("0::bigint")])
+    if not of.by_record:
+        return SQL("hashtextextended(ROW({})::text, 0)").format(SQL(", ").join(images))
+    if len(images) == 1 and (function := _OWN_HASH.get(of.images[0].native or "")) and not of.convert:
+        return SQL("coalesce({}({}, 0), 0)").format(SQL(function), images[0])
+    return SQL("hash_record_extended(ROW({}), 0)").format(SQL(", ").join(images))
+
+
+def _image(image: Image, of: Digest, encoding: str) -> Composable:
+    column = Identifier(image.column)
+    if image.native and image.native not in ("text", "varchar") and of.by_record:
+        return SQL("{}::pg_catalog.{}").format(column, SQL(image.native))
+    as_text = SQL('{}::text COLLATE "C"').format(column)
+    if not of.convert:
+        return as_text
+    if not of.by_record:
+        return SQL("encode(convert_to({}, 'UTF8'), 'hex')").format(as_text)
+    # the bytes of a bytea are hashed as those of a text are
+    return as_text if encoding == "UTF8" else SQL("convert_to({}, 'UTF8')").format(as_text)
+
+
+# --- either side: fingerprints ---------------------------------------------------------------------------
+
+
+def fingerprint(plan: Plan, shape: Shape, encoding: str, buckets: int) -> Composed:
+    """Count and sum up the hashes of the keys in scope, in buckets: two sides that agree have the same keys."""
+    return SQL(
+        "SELECT h & {mask}, count(*), sum(h)::text FROM (SELECT {digest} AS h FROM {rows}{scope}) AS hashed"
+        " GROUP BY 1"
+    ).format(
+        mask=Literal(buckets - 1),
+        digest=digest(plan.key_digest, encoding),
+        rows=rows_of(shape),
+        scope=_scope(plan, shape),
+    )
+
+
+def _scope(plan: Plan, shape: Shape, *more: Composable) -> Composed:
+    return condition(plan.request.scope, shape, plan.request.timezone, more)
+
+
+def _in_buckets(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | None) -> Iterable[Composable]:
+    if wanted is not None:
+        numbers = Literal("{" + ",".join(map(str, wanted)) + "}")
+        hashed = digest(plan.key_digest, encoding)
+        yield SQL("({} & {}) = ANY ({}::bigint[])").format(hashed, Literal(buckets - 1), numbers)
+
+
+# --- to the source ---------------------------------------------------------------------------------------
+
+
+def _copy_out(plan: Plan, columns: Composable, where: Composed) -> Composed:
+    return SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT {})").format(
+        columns, rows_of(plan.source), where, SQL(plan.key_wire.value)
+    )
+
+
+def copy_keys(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | None) -> Composed:
+    """Send the keys in scope, or those of some buckets of it."""
+    more = _in_buckets(plan, encoding, buckets, wanted)
+    return _copy_out(plan, listed(plan.keys), _scope(plan, plan.source, *more))
+
+
+def copy_digests(plan: Plan, of: Digest, encoding: str) -> Composed:
+    """Send the keys in scope, and a hash of each row."""
+    columns = SQL("{}, {}").format(listed(plan.keys), digest(of, encoding))
+    return _copy_out(plan, columns, _scope(plan, plan.source))
+
+
+def copy_young(plan: Plan, horizon: int) -> Composed:
+    """Send the keys of the rows in scope that were written since."""
+    return _copy_out(plan, listed(plan.keys), _scope(plan, plan.source, young(horizon)))
+
+
+def _keyed(plan: Plan, keys: Sequence[str]) -> Composed:
+    """The condition that a row has one of these keys; each text is an array of one column's values."""
+    arrays = [
+        SQL("{}::{}[]").format(Literal(values), verbatim(plan.source_type(name)))
+        for name, values in zip(plan.keys, keys, strict=True)
+    ]
+    if len(arrays) == 1:
+        return SQL("{} = ANY ({})").format(listed(plan.keys), arrays[0])
+    return SQL("({}) IN (SELECT * FROM unnest({}))").format(listed(plan.keys), SQL(", ").join(arrays))
+
+
+def copy_keyed(plan: Plan, keys: Sequence[str]) -> Composed:
+    """Send the rows that have one of these keys and are in scope."""
+    return SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT {})").format(
+        listed(plan.columns),
+        rows_of(plan.source),
+        _scope(plan, plan.source, _keyed(plan, keys)),
+        SQL(plan.wire.value),
+    )
+
+
+def copy_keyed_keys(plan: Plan, keys: Sequence[str]) -> Composed:
+    """Send those of these keys that the source has, in scope or not."""
+    return _copy_out(plan, listed(plan.keys), SQL(" WHERE ") + _keyed(plan, keys))
+
+
+# --- to the target ---------------------------------------------------------------------------------------
+
+
+def create_theirs(plan: Plan) -> Composed:
+    """Make *theirs*, empty: the target's own types, none of its constraints."""
+    return SQL("CREATE TEMP TABLE pgpull_theirs AS SELECT {}, 0::bigint AS {} FROM {} WITH NO DATA").format(
+        listed(plan.keys), _DIGEST, rows_of(plan.target)
+    )
+
+
+def create_differing(plan: Plan) -> Composed:
+    """Make *differing*, empty."""
+    return SQL("CREATE TEMP TABLE pgpull_differing AS SELECT {}, ''::text AS {} FROM {} WITH NO DATA").format(
+        listed(plan.keys), _STATE, rows_of(plan.target)
+    )
+
+
+def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Composed:
+    """Make *differing* with the keys whose row is not on the target, or hashes to something else there.
+
+    The hashes are computed where the rows are read, so that no wide row goes through the join, and so that
+    the servers' workers may help: no INSERT would let them. Rows out of scope are not hashed: a row that is
+    out of scope here and in scope there differs.
+    """
+    absent: Composable = SQL("t.h IS NULL")
+    if _scope(plan, plan.target).as_string(None) and plan.scope_here:
+        absent = SQL("t.h IS NULL AND NOT {}").format(_here(plan))
+    return SQL(
+        "CREATE TEMP TABLE pgpull_differing AS"
+        " SELECT {theirs}, CASE WHEN {absent} THEN {missing} ELSE {changed} END::text AS {state}"
+        " FROM {stage} AS s LEFT JOIN (SELECT {keys}, {digest} AS h FROM {rows}{scope}) AS t ON {same_key}"
+        " WHERE t.h IS DISTINCT FROM s.{sent}"
+    ).format(
+        theirs=listed(plan.keys, "s"),
+        absent=absent,
+        missing=Literal(MISSING),
+        changed=Literal(CHANGED),
+        state=_STATE,
+        stage=THEIRS,
+        keys=listed(plan.keys),
+        digest=digest(of, encoding),
+        rows=rows_of(plan.target),
+        scope=_scope(plan, plan.target) if plan.scope_here else SQL(""),
+        same_key=same_key(plan.the_key),
+        sent=_DIGEST,
+    )
+
+
+def clear_theirs() -> Composed:
+    """Make room for what the source sends next."""
+    return SQL("TRUNCATE {}").format(THEIRS)
+
+
+def copy_theirs(plan: Plan, *, digests: bool) -> Composed:
+    """Take what the source sends."""
+    columns = [listed(plan.keys), _DIGEST] if digests else [listed(plan.keys)]
+    return SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+        THEIRS, SQL(", ").join(columns), SQL(plan.key_wire.value)
+    )
+
+
+def _insert(plan: Plan, state: str, prefix: str, source: Composed) -> Composed:
+    return (
+        SQL("INSERT INTO {} SELECT {}, {} FROM ").format(DIFFERING, listed(plan.keys, prefix), Literal(state))
+        + source
+    )
+
+
+def _noted(plan: Plan) -> Composed:
+    return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(DIFFERING, same_key(plan.the_key))
+
+
+def _here(plan: Plan) -> Composed:
+    return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(rows_of(plan.target), same_key(plan.the_key))
+
+
+def find_missing(plan: Plan) -> Composed:
+    """Note the keys that the source sent and the target does not have, in scope or not."""
+    found = SQL("{} AS s WHERE NOT {} AND NOT {}").format(THEIRS, _here(plan), _noted(plan))
+    return _insert(plan, MISSING, "s", found)
+
+
+def find_touched_here(plan: Plan, horizon: int) -> Composed:
+    """Note the keys of the rows that somebody wrote here since, in scope or not."""
+    ours = SQL("(SELECT {} FROM {} WHERE {}) AS t").format(
+        listed(plan.keys), rows_of(plan.target), young(horizon)
+    )
+    return _insert(plan, CHANGED, "t", ours)
+
+
+def find_touched(plan: Plan) -> Composed:
+    """Note the keys that the source sent, as written since, and the target has; those noted already aside."""
+    found = SQL("{} AS s WHERE {} AND NOT {}").format(THEIRS, _here(plan), _noted(plan))
+    return _insert(plan, CHANGED, "s", found)
+
+
+def find_extra(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | None) -> Composed:
+    """Note the keys in scope here that the source did not send."""
+    more = _in_buckets(plan, encoding, buckets, wanted)
+    ours = SQL("(SELECT {} FROM {}{}) AS t").format(
+        listed(plan.keys), rows_of(plan.target), _scope(plan, plan.target, *more)
+    )
+    return _insert(
+        plan,
+        EXTRA,
+        "t",
+        SQL("{} WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(ours, THEIRS, same_key(plan.the_key)),
+    )
+
+
+def absent_fingerprint(plan: Plan, encoding: str, buckets: int) -> Composed:
+    """Count and sum up the hashes of the keys in *theirs* that the target does not have in scope."""
+    ours = SQL("SELECT FROM (SELECT {} FROM {}{}) AS t WHERE {}").format(
+        listed(plan.keys), rows_of(plan.target), _scope(plan, plan.target), same_key(plan.the_key)
+    )
+    return SQL(
+        "SELECT h & {mask}, count(*), sum(h)::text"
+        " FROM (SELECT {digest} AS h FROM {theirs} AS s WHERE NOT EXISTS ({ours})) AS hashed GROUP BY 1"
+    ).format(mask=Literal(buckets - 1), digest=digest(plan.key_digest, encoding), theirs=THEIRS, ours=ours)
+
+
+COUNT_STATES: Final = SQL("SELECT {}, count(*) FROM {} GROUP BY 1").format(_STATE, DIFFERING)
+
+
+def forget_those_there(plan: Plan) -> Composed:
+    """Take out of the extra keys those that the source sent: it has them, outside of the scope."""
+    return SQL("DELETE FROM {} AS t USING {} AS s WHERE t.{} = {} AND {}").format(
+        DIFFERING, THEIRS, _STATE, Literal(EXTRA), same_key(plan.the_key)
+    )
+
+
+def key_batches(plan: Plan, state: str, rows: int, cursor: str) -> Composed:
+    """Open a cursor on the keys of a state: each of its rows is a batch, with an array for each column."""
+    arrays = SQL(", ").join(SQL("array_agg({})::text").format(Identifier(name)) for name in plan.keys)
+    return SQL(
+        "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT {arrays} FROM"
+        " (SELECT {keys}, (row_number() OVER () - 1) / {rows} AS {batch}"
+        " FROM {differing} WHERE {state} = {what})"
+        " AS numbered GROUP BY {batch} ORDER BY {batch}"
+    ).format(
+        cursor=Identifier(cursor),
+        arrays=arrays,
+        keys=listed(plan.keys),
+        rows=Literal(rows),
+        batch=Identifier("pgpull batch"),
+        differing=DIFFERING,
+        state=_STATE,
+        what=Literal(state),
+    )
+
+
+def fetch(cursor: str) -> Composed:
+    """Take the next row of a cursor."""
+    return SQL("FETCH {}").format(Identifier(cursor))
+
+
+def close(cursor: str) -> Composed:
+    """Be done with a cursor."""
+    return SQL("CLOSE {}").format(Identifier(cursor))
+
+
+def differing_keys(plan: Plan, most: int | None = None) -> Composed:
+    """Spell out the keys that differ, and how, sorted."""
+    texts = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in plan.keys)
+    return SQL("SELECT {}, {} FROM {} ORDER BY 1, {}").format(_STATE, texts, DIFFERING, listed(plan.keys)) + (
+        SQL(" LIMIT {}").format(Literal(most)) if most is not None else SQL("")
+    )
+
+
+# --- rows that only the target has -----------------------------------------------------------------------
+
+
+def keep_referred(plan: Plan, reference: Reference) -> Composed:
+    """Take out of the extra keys those that another row refers to which is not to be deleted as well."""
+    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
+    refers = SQL(" AND ").join(
+        SQL("c.{} = t.{}").format(Identifier(own), Identifier(theirs))
+        for own, theirs in zip(reference.columns, reference.referred, strict=True)
+    )
+    goes = SQL(" AND NOT EXISTS (SELECT FROM {} AS g WHERE g.{} = {} AND {})").format(
+        DIFFERING,
+        _STATE,
+        Literal(EXTRA),
+        SQL(" AND ").join(SQL("g.{0} = c.{0}").format(Identifier(name)) for name in plan.keys),
+    )
+    return SQL(
+        "UPDATE {differing} AS s SET {state} = {kept} FROM {rows} AS t"
+        " WHERE s.{state} = {extra} AND {same_key} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{goes})"
+    ).format(
+        differing=DIFFERING,
+        state=_STATE,
+        kept=Literal(KEPT),
+        rows=rows_of(plan.target),
+        extra=Literal(EXTRA),
+        same_key=same_key(plan.the_key),
+        child=child + name_of(reference.table),
+        refers=refers,
+        goes=goes if reference.table == plan.table else Composed([]),
+    )
+
+
+def delete_extra(plan: Plan) -> Composed:
+    """Delete the rows of the extra keys, if they still are in scope."""
+    wanted = SQL("({}) IN (SELECT {} FROM {} WHERE {} = {})").format(
+        listed(plan.keys), listed(plan.keys), DIFFERING, _STATE, Literal(EXTRA)
+    )
+    return SQL("DELETE FROM {}{}").format(rows_of(plan.target), _scope(plan, plan.target, wanted))
