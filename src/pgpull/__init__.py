@@ -7,6 +7,7 @@
 
 from importlib.metadata import version
 
+from pgpull.diffing import diff
 from pgpull.errors import (
     Conflict,
     ConnectFailed,
@@ -18,18 +19,23 @@ from pgpull.errors import (
     SettingsError,
     Stopped,
     TooManyRejects,
+    Unequal,
     UnsafeTarget,
     UsageError,
 )
-from pgpull.model import Reject, Report, Tally
+from pgpull.model import Comparison, Difference, Forecast, Reject, Report, Tally
+from pgpull.rehearsing import forecast
 from pgpull.running import Listener, pull
 
 __version__ = version("pgpull")
 
 __all__ = [
+    "Comparison",
     "Conflict",
     "ConnectFailed",
     "ConnectionLost",
+    "Difference",
+    "Forecast",
     "Listener",
     "Passing",
     "PgpullError",
@@ -41,8 +47,11 @@ __all__ = [
     "Stopped",
     "Tally",
     "TooManyRejects",
+    "Unequal",
     "UnsafeTarget",
     "UsageError",
     "__version__",
+    "diff",
+    "forecast",
     "pull",
 ]

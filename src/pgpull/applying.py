@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.sql import Composed
 
 from pgpull import sql
 from pgpull.diagnosis import TARGET, translated
@@ -44,15 +45,22 @@ class Applier:
         plan: what to do.
         patience: how often to try again.
         rejected: called with each row that is refused.
+        insertion: the statement that takes rows out of the stage, in place of the usual one.
     """
 
     def __init__(
-        self, target: Session, plan: Plan, patience: Patience, rejected: Callable[[Reject], None]
+        self,
+        target: Session,
+        plan: Plan,
+        patience: Patience,
+        rejected: Callable[[Reject], None],
+        insertion: Composed | None = None,
     ) -> None:
         self._target = target
         self.plan = plan
         self._patience = patience
         self._rejected = rejected
+        self._insertion = insertion
         self._met = False
         """Whether a row was there that should not have been: from then on, batches are merged."""
         self._staged = False
@@ -153,7 +161,7 @@ class Applier:
             cursor.execute(sql.EMPTY_STAGE)
         copy_in(cursor, sql.copy_to_stage(self.plan), batch)
         updated = self._update(cursor)
-        inserted = cursor.execute(sql.insert_missing(self.plan)).rowcount
+        inserted = cursor.execute(self._insertion or sql.insert_missing(self.plan)).rowcount
         return Tally(len(batch), inserted, updated, skipped=len(batch) - inserted - updated)
 
     def _update(self, cursor: psycopg.Cursor) -> int:

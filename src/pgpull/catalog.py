@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import psycopg
 import sqlalchemy
@@ -17,17 +19,21 @@ from pgpull.model import (
     Column,
     ColumnType,
     Estimate,
+    ForeignKey,
     Key,
     OwnedSequence,
     Plan,
     Reference,
     Request,
+    Rules,
     Scope,
     Shape,
     TableName,
     Trigger,
+    UniqueRule,
 )
 from pgpull.sessions import Session
+from pgpull.sql import rehearsing
 from pgpull.sql.parts import condition
 
 _NO_PRIVILEGE = "42501"
@@ -82,6 +88,33 @@ def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str
         standing=standing,
         sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
     )
+
+
+def rules_of(session: Session, table: TableName) -> Rules:
+    """Return what may refuse a row of a table for its values.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    named, connection = {"table": str(table)}, session.connection
+    with translated(session.side, connection):
+        others = connection.execute(rehearsing.OTHER_RULES, named).fetchone()
+        return Rules(
+            unique=tuple(
+                UniqueRule(name, tuple(made), tuple(operators), predicate, nulls, plain, later, tuple(columns))
+                for name, made, operators, predicate, nulls, plain, later, columns in connection.execute(
+                    rehearsing.UNIQUE_RULES, named
+                )
+            ),
+            foreign_keys=tuple(
+                ForeignKey(name, TableName(schema, parent), tuple(columns), tuple(referred))
+                for name, schema, parent, columns, referred in connection.execute(
+                    rehearsing.FOREIGN_KEYS, named
+                )
+            ),
+            others=bool(others and others[0]),
+            partitions=tuple(row[0] for row in connection.execute(rehearsing.PARTITIONS, named)),
+        )
 
 
 def _reference(
@@ -218,4 +251,20 @@ def with_estimate(session: Session, plan: Plan) -> Plan:
         row = session.connection.execute(sql.explain(plan)).fetchone()
     assert row is not None
     top = row[0][0]["Plan"]
-    return replace(plan, estimate=Estimate(top["Plan Rows"], top["Plan Rows"] * top["Plan Width"]))
+    rows = top["Plan Rows"]
+    return replace(plan, estimate=Estimate(rows, rows * top["Plan Width"]), access=_access(top))
+
+
+def _access(node: dict[str, Any]) -> str:
+    """Say how the rows are found, after the plan's scans."""
+    scans = sorted(set(_scans(node)))
+    return ", ".join(scans) or str(node["Node Type"]).lower()
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str]:
+    if "Index Name" in node:
+        yield f"index {node['Index Name']}"
+    elif node["Node Type"] == "Seq Scan":
+        yield "sequential scan"
+    for child in node.get("Plans", ()):
+        yield from _scans(child)

@@ -15,6 +15,7 @@ from pgpull import __version__, demo
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, OnConflict, Request
 from pgpull.patience import DEFAULT_RETRIES
+from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects, make_request
 from pgpull.running import run
@@ -48,6 +49,12 @@ class Options:
     on_conflict: Annotated[
         OnConflict, typer.Option(help="What happens to a row whose key is here already.")
     ] = OnConflict.SKIP
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = (
+        False
+    )
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many of the rows to insert a dry run shows.")
+    ] = DEFAULT_EXAMPLES
     new: Annotated[
         bool, typer.Option("--new", help="Only rows from the newest one here on, less the overlap.")
     ] = False
@@ -176,6 +183,17 @@ def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
 
 def _pull(reporter: Reporter, options: Options, request: Request) -> int:
     settings = load(options.env_file)
+    if options.dry_run:
+        forecast = rehearse(
+            request,
+            settings.source,
+            settings.target,
+            allowed=options.allow_target or (),
+            examples=options.show,
+            listener=reporter,
+        )
+        reporter.foretold(forecast)
+        return forecast.exit_code
     report = run(
         request,
         settings.source,

@@ -6,7 +6,8 @@ target, in a temporary table, for as long as its connection lasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -214,7 +215,7 @@ class _Comparing:
 # --- what was found ------------------------------------------------------------------------------------------
 
 
-def key_batches(target: Session, plan: Plan, state: str, rows: int) -> Iterator[list[Sequence[str]]]:
+def key_batches(target: Session, plan: Plan, state: str, rows: int) -> Generator[list[Sequence[str]]]:
     """Take the keys of a state off the target, as texts that the source can be asked with.
 
     Args:
@@ -232,10 +233,12 @@ def key_batches(target: Session, plan: Plan, state: str, rows: int) -> Iterator[
     connection = target.connection
     with translated(TARGET, connection):
         connection.execute(sql.key_batches(plan, state, rows, _CURSOR))
-    while batches := list(islice(_fetched(target, connection), _ROUND)):
-        yield batches
-    with translated(TARGET, connection):
-        connection.execute(sql.close(_CURSOR))
+    try:
+        while batches := list(islice(_fetched(target, connection), _ROUND)):
+            yield batches
+    finally:
+        with suppress(psycopg.Error):  # of a connection that is gone, or a transaction that has failed
+            connection.execute(sql.close(_CURSOR))
 
 
 def _fetched(target: Session, connection: psycopg.Connection) -> Iterator[Sequence[str]]:
@@ -265,6 +268,13 @@ def some_keys(target: Session, plan: Plan, most: int | None = None) -> list[tupl
     with translated(TARGET, target.connection):
         rows = target.connection.execute(sql.differing_keys(plan, most)).fetchall()
     return [(state, dict(zip(plan.keys, values, strict=True))) for state, *values in rows]
+
+
+def all_keys(target: Session, plan: Plan) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield all keys that differ, as :func:`some_keys` returns some, without holding them."""
+    with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+        for state, *values in cursor.stream(sql.differing_keys(plan)):
+            yield state, dict(zip(plan.keys, values, strict=True))
 
 
 def unequal(target: Session, plan: Plan, found: Comparison) -> Unequal:

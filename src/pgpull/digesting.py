@@ -35,5 +35,17 @@ def digest_of(pairs: Iterable[tuple[Column, Column]], source: Identity, target: 
 
 
 def _image(theirs: Column, ours: Column) -> Image:
-    alike = theirs.type.base == ours.type.base and ours.type.builtin
-    return Image(ours.name, ours.type.base if alike and ours.type.base in _NATIVE else None)
+    if theirs.type.base != ours.type.base:
+        return Image(ours.name, by_way_of=_common(theirs, ours))
+    return Image(ours.name, ours.type.base if ours.type.builtin and ours.type.base in _NATIVE else None)
+
+
+def _common(theirs: Column, ours: Column) -> str | None:
+    """Return the type that spells the values of two types alike; None where their own texts have to do."""
+    both = {theirs.type.base, ours.type.base}
+    common = (
+        ({"int2", "int4", "int8", "numeric"}, "numeric"),
+        ({"date", "timestamp", "timestamptz"}, "timestamptz"),
+        ({"json", "jsonb"}, "jsonb"),
+    )
+    return next((name for kinds, name in common if both <= kinds), None)

@@ -10,13 +10,14 @@ from pgpull.model import Plan, Request, Window
 from pgpull.sessions import Session
 
 
-def look(source: Session, target: Session, request: Request) -> Plan:
+def look(source: Session, target: Session, request: Request, *, may_make: bool = True) -> Plan:
     """Return the plan for what is asked, as far as it can be made before any row is read.
 
     Args:
         source: the server.
         target: the local side.
         request: what is asked for.
+        may_make: whether a table that a private target lacks may be made.
 
     Raises:
         PlanError: the two sides cannot be brought together.
@@ -26,7 +27,7 @@ def look(source: Session, target: Session, request: Request) -> Plan:
     if theirs is None:
         raise catalog.missing_table(source, request.table)
     ours = catalog.shape_of(target, request.table)
-    if ours is None and target.endpoint.private:
+    if ours is None and target.endpoint.private and may_make:
         ours = catalog.make_table(target, theirs)
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)

@@ -175,6 +175,47 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key of the table."""
+
+    name: str
+    table: TableName
+    """The table that it refers to."""
+    columns: tuple[str, ...]
+    referred: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueRule:
+    """A unique index or an exclusion constraint: no two rows may meet in it."""
+
+    name: str
+    expressions: tuple[str, ...]
+    """Its columns or expressions, as SQL."""
+    operators: tuple[str, ...]
+    """For each, the operator by which rows meet; none for plain equality."""
+    predicate: str | None
+    """The condition of a partial index."""
+    nulls_clash: bool
+    plain: bool
+    """Whether it stands on columns alone, for all rows."""
+    deferrable: bool
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may refuse a row for its values."""
+
+    unique: tuple[UniqueRule, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    others: bool
+    """Whether there are checks, domains, computed columns or partitions."""
+    partitions: tuple[str | None, ...] = ()
+    """The condition of each partition, as SQL; None for one that takes everything."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnedSequence:
     """A sequence that belongs to a column (serial or identity)."""
 
@@ -345,6 +386,8 @@ class Image:
     column: str
     native: str | None = None
     """The built-in type whose own hash tells every two values apart; None for the text."""
+    by_way_of: str | None = None
+    """The type that spells both sides' values alike, where the two have different types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +469,8 @@ class Plan:
     """Why this strategy."""
     sequences: tuple[OwnedSequence, ...] = ()
     estimate: Estimate | None = None
+    access: str = ""
+    """How the source's planner would find the rows in scope."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -499,6 +544,62 @@ class Reject:
     message: str
     constraint: str | None = None
     column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the rows in scope of a table differ on the two sides."""
+
+    plan: Plan
+    comparison: Comparison
+    keys: tuple[tuple[str, Mapping[str, str]], ...]
+    """The first keys that differ, and how: ``missing`` here, ``changed``, or ``extra``, which is here only."""
+    snapshot: datetime
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether there is none."""
+        return self.comparison.equal
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the two sides are equal, 5 when they differ."""
+        return 0 if self.equal else 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reason for which rows would be refused, and how many."""
+
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a pull would do."""
+
+    plan: Plan
+    tally: Tally
+    deleted: int
+    kept: int
+    differing: tuple[tuple[str, int], ...]
+    """The columns in which rows to be updated differ, those that differ most often first."""
+    refusals: tuple[Refusal, ...]
+    estimate: Estimate
+    """Rows to move, and about how many bytes."""
+    examples: tuple[Mapping[str, str | None], ...]
+    """Some rows to be inserted; long values are cut."""
+    bytes: int
+    """What the source sent for the forecast."""
+    seconds: float
+    snapshot: datetime
+
+    @property
+    def exit_code(self) -> int:
+        """0: a forecast is no failure, whatever it says."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

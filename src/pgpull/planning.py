@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from psycopg.sql import Composed
 
@@ -20,10 +21,12 @@ from pgpull.model import (
     OnConflict,
     Plan,
     Request,
+    Rules,
     Scope,
     Shape,
     Strategy,
     Trigger,
+    UniqueRule,
     Window,
     Wire,
 )
@@ -80,10 +83,10 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     _check_target_only(target, columns)
     _check_types(source, target, columns)
     key = _key(request, source, target, columns, target_has_rows)
-    if request.mirror and not scope_here:
+    if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
-            "leave out --mirror, or give a condition on the table's own columns",
+            "give a condition on columns that both sides have: local rows are to be deleted by it",
         )
     keys = key.columns if key else ()
     updated = _updated(target, columns, keys)
@@ -211,6 +214,39 @@ def _listed(names: Iterable[str]) -> str:
 
 def _statement(composed: Composed) -> str:
     return composed.as_string(None)
+
+
+# --- rehearsal -------------------------------------------------------------------------------------------
+
+
+def judged(plan: Plan, rules: Rules) -> tuple[str, ...]:
+    """Return the columns without which nobody can tell whether the target would take a row.
+
+    Args:
+        plan: what would be pulled.
+        rules: what may refuse a row for its values.
+
+    Returns:
+        None, where nothing can refuse a row; all columns, where it is hard to tell what can.
+    """
+    unique = unique_beside_key(plan, rules)
+    if rules.others or plan.drifted or not all(rule.plain for rule in unique):
+        return plan.columns
+    wanted = set(chain.from_iterable(rule.columns for rule in unique))
+    wanted |= set(chain.from_iterable(key.columns for key in rules.foreign_keys))
+    pairs = _pairs(plan.source, plan.target, plan.columns)
+    wanted |= {ours.name for theirs, ours in pairs if ours.not_null and not theirs.not_null}
+    return tuple(name for name in plan.columns if name in wanted | set(plan.keys)) if wanted else ()
+
+
+def unique_beside_key(plan: Plan, rules: Rules) -> tuple[UniqueRule, ...]:
+    """Return the unique rules that a row can break though its key is its own."""
+    return tuple(
+        rule
+        for rule in rules.unique
+        if set(rule.columns) <= set(plan.columns)
+        and not (rule.plain and not rule.operators and set(rule.columns) == set(plan.keys))
+    )
 
 
 # --- privileges ------------------------------------------------------------------------------------------

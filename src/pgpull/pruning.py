@@ -86,6 +86,32 @@ def _keep_referred(cursor: psycopg.Cursor, plan: Plan) -> int:
     return sum(cursor.execute(comparing.keep_referred(plan, reference)).rowcount for reference in references)
 
 
+def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int, int]:
+    """Return how many rows a mirror would delete, and how many it would keep as other rows refer to them."""
+    with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+        kept = 0
+        while more := _keep_referred(cursor, plan):
+            kept += more
+    return (found.extra or 0) - kept, kept
+
+
+def check_referred(target: Session, plan: Plan) -> None:
+    """Make sure that no row of another table refers to a row in scope.
+
+    Raises:
+        PlanError: one does.
+    """
+    for reference in plan.target.references:
+        with translated(TARGET, target.connection):
+            row = target.connection.execute(sql.any_referring(plan, reference)).fetchone()
+        if row and row[0] and reference.table != plan.table:
+            raise PlanError(
+                f"rows of {reference.table} refer to rows in scope ({reference.name}):"
+                " deleting these would take those along, or fail",
+                "bring it up to date instead: --on-conflict update --mirror",
+            )
+
+
 def empty_scope(target: Session, plan: Plan) -> int:
     """Delete all rows in scope, within the transaction that is under way; return how many there were.
 
@@ -95,12 +121,6 @@ def empty_scope(target: Session, plan: Plan) -> int:
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
         for reference in plan.target.references:
             cursor.execute(sql.lock_children(reference))
-            row = cursor.execute(sql.any_referring(plan, reference)).fetchone()
-            if row and row[0] and reference.table != plan.table:
-                raise PlanError(
-                    f"rows of {reference.table} refer to rows in scope ({reference.name}):"
-                    f" deleting these would take those along, or fail",
-                    "bring it up to date instead: --on-conflict update --mirror",
-                )
+        check_referred(target, plan)
         with triggers_held(cursor, plan):
             return cursor.execute(sql.delete_scope(plan)).rowcount

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -28,11 +28,24 @@ from rich.table import Table
 from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
-from pgpull.model import Plan, Reject, Report, Strategy, Tally
+from pgpull.model import Difference, Forecast, Plan, Reject, Report, Strategy, Tally
 from pgpull.rejecting import open_private
 from pgpull.running import Listener
 from pgpull.sessions import Session
-from pgpull.wording import as_json, banner_lines, outcome_lines, pace_text, plan_lines, reject_text, tally_text
+from pgpull.wording import (
+    as_json,
+    banner_lines,
+    difference_json,
+    difference_lines,
+    example_lines,
+    forecast_json,
+    forecast_lines,
+    outcome_lines,
+    pace_text,
+    plan_lines,
+    reject_text,
+    tally_text,
+)
 
 _SHOWN_REJECTS: Final = 20
 _PLAIN_SECONDS: Final = 10.0
@@ -193,6 +206,34 @@ class Reporter(Listener):
             )
         self._print_json(as_json(report), report.exit_code)
 
+    def foretold(self, forecast: Forecast) -> None:
+        """Print what a pull would do. The rows that it shows go to the screen only."""
+        self._stop_bar()
+        self._say("dry run: nothing was written; a pull would", "bold")
+        for label, text in forecast_lines(forecast):
+            self._say(f"  {label:<6} {text}")
+            self._record(logging.INFO, f"would {label}: {text.strip()}")
+        if forecast.examples:
+            self._say(f"the first {len(forecast.examples)} of the rows to insert:")
+        for line in example_lines(forecast):
+            self._say(f"  {line}", "dim")
+        self._say(f"its tally: {tally_text(forecast.tally)}", "bold")
+        self._print_json(forecast_json(forecast), forecast.exit_code)
+
+    def compared(self, differences: Sequence[Difference], keys: Path | None) -> None:
+        """Print how tables differ."""
+        self._stop_bar()
+        for difference in differences:
+            head, *rest = difference_lines(difference)
+            self._record(logging.INFO, head)
+            self._say(head, "bold green" if difference.equal else "bold red")
+            for line in rest:
+                self._say(line)
+        code = max((difference.exit_code for difference in differences), default=0)
+        if keys and code:
+            self._warn(f"all keys that differ are in {keys} (readable by you alone)")
+        self._print_json({"tables": [difference_json(each) for each in differences]}, code)
+
     def failed(self, error: PgpullError) -> None:
         """Print an error: the fact, the hint, and what is in by now."""
         self._stop_bar()
@@ -230,7 +271,7 @@ class Reporter(Listener):
 
     def _print_json(self, facts: dict[str, object], exit_code: int) -> None:
         if self._machine:
-            tally = {"tally": asdict(self._tally)} if "tally" not in facts else {}
+            tally = {"tally": asdict(self._tally)} if not {"tally", "tables"} & facts.keys() else {}
             print(json.dumps({**facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
 
     def _print_lines(self, lines: list[tuple[str, str]]) -> None:

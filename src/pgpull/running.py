@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Unpack
 
-from psycopg.sql import Composed
 from sqlalchemy.engine import URL
 
-from pgpull import planning, pruning, sql, versions
+from pgpull import pruning, sql, versions
 from pgpull.applying import Applier
-from pgpull.comparing import compare, compare_in_full, key_batches, unequal
+from pgpull.comparing import compare_in_full, unequal
+from pgpull.deciding import decide
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
 from pgpull.looking import look
-from pgpull.model import Known, Limit, Method, OnConflict, Plan, Reject, Report, Request, Strategy, Tally
+from pgpull.model import Known, Limit, OnConflict, Plan, Reject, Report, Request, Tally
+from pgpull.moving import move
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_request
 from pgpull.sessions import Session, open_source, open_target, reopen, send_bytes_as_they_are
-from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
-from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
-
-_TOO_MANY_YOUNG = 0.3
-"""Where so many rows have been written since, hashing all takes less than asking for each of them."""
 
 
 class Listener:
@@ -195,7 +189,8 @@ class _Pull:
                 before = versions.horizons(self._target)
                 plan = look(source, self._target, self._request)
                 self._listener.looked(plan, source, self._target)
-                plan, known = self._compared(source, plan)
+                plan, known = decide(source, self._target, plan)
+                self._bytes += plan.comparison.bytes if plan.comparison else 0
                 self._listener.planned(plan, source, self._target)
                 written = self._write(source, plan)
                 self._advance_sequences(plan)
@@ -215,30 +210,6 @@ class _Pull:
         self._written_before = self._tally.inserted + self._tally.updated
         self._tally = Tally(self._written_before, self._tally.inserted, self._tally.updated)
         self._rejects.begin_anew()
-
-    # --- compare -----------------------------------------------------------------------------------------
-
-    def _compared(self, source: Session, plan: Plan) -> tuple[Plan, Known | None]:
-        """Find out which rows differ, unless none can be there, and choose how they move."""
-        if plan.strategy is Strategy.STRAIGHT:
-            return plan, None
-        known = versions.recall(self._target, source, plan) if self._may_use_versions(plan) else None
-        found = compare(source, self._target, plan, self._method(known), known)
-        if known and found.changed > _TOO_MANY_YOUNG * found.rows:
-            known, found = None, compare(source, self._target, plan, Method.HASHES)
-        self._bytes += found.bytes
-        if plan.request.mirror and found.extra:
-            found = pruning.confirm(source, self._target, plan, found)
-            planning.check_deletions(replace(plan, comparison=found), pruning.count_here(self._target, plan))
-        return planning.choose(plan, found), known
-
-    def _may_use_versions(self, plan: Plan) -> bool:
-        return plan.request.on_conflict is OnConflict.UPDATE and versions.usable(plan)
-
-    def _method(self, known: Known | None) -> Method:
-        if self._request.on_conflict is OnConflict.SKIP:
-            return Method.KEYS
-        return Method.VERSIONS if known else Method.HASHES
 
     # --- move --------------------------------------------------------------------------------------------
 
@@ -267,12 +238,13 @@ class _Pull:
         applier = Applier(self._target, plan, patience, self._reject)
         send_bytes_as_they_are(source)
         before = self._tally.fetched
-        if plan.strategy is Strategy.KEYED:
-            for state, strategy in ((CHANGED, Strategy.MERGE), (MISSING, Strategy.STRAIGHT)):
-                for batches in key_batches(self._target, plan, state, plan.request.batch_rows):
-                    self._flow(source, [copy_keyed(plan, keys) for keys in batches], applier, strategy)
-        elif plan.strategy is not Strategy.NOTHING:
-            self._flow(source, [sql.copy_out(plan)], applier, plan.strategy)
+        with closing(move(source, self._target, plan, applier)) as progress:
+            for tally, size in progress:
+                self._count(tally)
+                if size:
+                    self._bytes += size
+                    self._listener.progressed(self._tally, self._bytes)
+                    self._check_limit(self._request.max_errors)
         if plan.comparison:
             self._pass_over(plan.comparison.rows - (self._tally.fetched - before))
         return applier.transactions
@@ -282,27 +254,6 @@ class _Pull:
         left = max(0, rows - self._written_before)
         self._count(Tally(fetched=left, skipped=left))
         self._listener.progressed(self._tally, self._bytes)
-
-    def _flow(
-        self, source: Session, statements: Iterable[Composed], applier: Applier, strategy: Strategy
-    ) -> None:
-        """Let the rows of some statements flow from the source to the target."""
-        plan, before = applier.plan, self._tally.fetched
-        outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
-        pieces = chain.from_iterable(in_pieces(outflow, plan.request.batch_rows) for outflow in outflows)
-        try:
-            with ReadAhead(pieces, source.cancel) as ready:
-                for batch in in_batches(ready, plan.wire):
-                    for tally in applier.apply(batch, strategy):
-                        self._count(tally)
-                    self._bytes += batch.size
-                    self._listener.progressed(self._tally, self._bytes)
-                    self._check_limit(self._request.max_errors)
-        except ReadFailed as failure:
-            raise failure.reason from failure.reason.__cause__
-        fetched, announced = self._tally.fetched - before, sum(o.announced or 0 for o in outflows)
-        if fetched != announced:
-            raise RuntimeError(f"the server sent {announced} rows, and {fetched} were counted")
 
     def _count(self, tally: Tally) -> None:
         self._tally += tally

@@ -11,7 +11,19 @@ from datetime import UTC
 from typing import Any
 
 from pgpull.guarding import is_local
-from pgpull.model import Comparison, Method, Plan, Reject, Report, Request, Scope, Strategy, Tally
+from pgpull.model import (
+    Comparison,
+    Difference,
+    Forecast,
+    Method,
+    Plan,
+    Reject,
+    Report,
+    Request,
+    Scope,
+    Strategy,
+    Tally,
+)
 from pgpull.sessions import Session
 
 
@@ -100,7 +112,7 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
 _HOW = {
     Strategy.NOTHING: "nothing moves",
     Strategy.STRAIGHT: "straight into the table",
-    Strategy.KEYED: "row by key",
+    Strategy.KEYED: "by key",
     Strategy.MERGE: "all rows in scope are read and merged",
 }
 
@@ -135,6 +147,98 @@ def comparison_text(found: Comparison, request: Request) -> str:
 
 def _place(target: Session) -> str:
     return "on this machine" if is_local(target.address) else f"{target.address}, which was allowed"
+
+
+def forecast_lines(forecast: Forecast) -> list[tuple[str, str]]:
+    """Return what a pull would do, as label and text."""
+    tally, plan = forecast.tally, forecast.plan
+    columns = ", ".join(f"{name} in {rows:,}" for name, rows in forecast.differing)
+    reasons = ", ".join(f"{refusal.rows:,} for {refusal.reason}" for refusal in forecast.refusals)
+    lines = [
+        ("insert", _rows(tally.inserted)),
+        ("update", _rows(tally.updated, columns)),
+        ("skip", _rows(tally.skipped)),
+        ("refuse", _rows(tally.failed, reasons)),
+    ]
+    if plan.request.deletes:
+        kept = f"{forecast.kept:,} more are kept, as other rows refer to them" if forecast.kept else ""
+        lines.append(("delete", _rows(forecast.deleted, kept)))
+    move = f"{_rows(forecast.estimate.rows)}, about {size_text(forecast.estimate.bytes)}"
+    return [*lines, ("move", f"{move}; the server finds the scope by {plan.access}")]
+
+
+def _rows(count: int, more: str = "") -> str:
+    return f"{count:>11,} {'row' if count == 1 else 'rows'}" + (f": {more}" if more else "")
+
+
+def example_lines(forecast: Forecast) -> list[str]:
+    """Return some rows that would be inserted, one a line; values of rows, for the screen alone."""
+    return [
+        "  ".join(f"{name}={_short(value)}" for name, value in example.items()) for example in forecast.examples
+    ]
+
+
+_SHORT = 36
+
+
+def _short(value: str | None) -> str:
+    text = "NULL" if value is None else _in_one_line(value)
+    return f"{text[: _SHORT - 1]}…" if text and len(text) > _SHORT else text or "''"
+
+
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
+    """Return a forecast as a machine reads it."""
+    plan = forecast.plan
+    return {
+        "dry_run": True,
+        "table": str(plan.table),
+        "tally": asdict(forecast.tally),
+        "deleted": forecast.deleted,
+        "kept": forecast.kept,
+        "differing": dict(forecast.differing),
+        "refusals": [asdict(refusal) for refusal in forecast.refusals],
+        "move": asdict(forecast.estimate),
+        "access": plan.access,
+        "comparison": comparison_json(plan.comparison),
+        "strategy": plan.strategy,
+        "reason": plan.reason,
+        "examples": forecast.examples,
+        "notes": plan.notes,
+        "bytes": forecast.bytes,
+        "seconds": round(forecast.seconds, 3),
+        "snapshot": forecast.snapshot.astimezone(UTC).isoformat(),
+    }
+
+
+def difference_lines(difference: Difference) -> list[str]:
+    """Return how a table differs, and the first keys that do."""
+    found, plan = difference.comparison, difference.plan
+    extra = "" if found.extra is None else f", {found.extra:,} here only"
+    verdict = "equal" if found.equal else "DIFFERENT"
+    head = (
+        f"{plan.table}: {verdict}: {found.same:,} the same, {found.missing:,} missing here,"
+        f" {found.changed:,} changed{extra}"
+    )
+    names = {"missing": "missing", "changed": "changed", "extra": "here only"}
+    keys = [
+        f"  {names[state]:<9} " + ", ".join(f"{name}={_in_one_line(value)}" for name, value in key.items())
+        for state, key in difference.keys
+    ]
+    total = found.missing + found.changed + (found.extra or 0)
+    more = [f"  and {total - len(keys):,} more"] if total > len(keys) else []
+    return [head, *keys, *more]
+
+
+def difference_json(difference: Difference) -> dict[str, Any]:
+    """Return a difference as a machine reads it."""
+    return {
+        "table": str(difference.plan.table),
+        "equal": difference.equal,
+        "comparison": comparison_json(difference.comparison),
+        "keys": [{"difference": state, "key": key} for state, key in difference.keys],
+        "snapshot": difference.snapshot.astimezone(UTC).isoformat(),
+        "seconds": round(difference.seconds, 3),
+    }
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -234,6 +234,17 @@ def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
     return SQL("SELECT EXISTS (SELECT FROM {}{})").format(rows_of(shape), scoped)
 
 
+def any_row_at_all(plan: Plan) -> Composed:
+    """Ask whether the target has any row, in scope or not."""
+    return SQL("SELECT EXISTS (SELECT FROM {})::integer").format(rows_of(plan.target))
+
+
+def scope_condition(plan: Plan) -> Composable:
+    """Return the scope on the source as a condition."""
+    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    return SQL("true AND ") + SQL(scope.as_string(None).removeprefix(" WHERE ") or "true")
+
+
 def newest(shape: Shape, scope: Scope, timezone: str) -> Composed:
     """Ask for the newest value of the window's column in scope, spelled as an instant in UTC."""
     assert scope.window is not None, "who asks for the newest row has a window"

@@ -70,7 +70,16 @@ def _image(image: Image, of: Digest, encoding: str) -> Composable:
     column = Identifier(image.column)
     if image.native and image.native not in ("text", "varchar") and of.by_record:
         return SQL("{}::pg_catalog.{}").format(column, SQL(image.native))
-    as_text = SQL('{}::text COLLATE "C"').format(column)
+    value: Composable = column
+    if image.by_way_of == "numeric":
+        # whatever its scale; trim_scale came with PostgreSQL 13
+        value = SQL(
+            "CASE WHEN strpos({0}::numeric::text, '.') > 0"
+            " THEN rtrim(rtrim({0}::numeric::text, '0'), '.') ELSE {0}::numeric::text END"
+        ).format(column)
+    elif image.by_way_of:
+        value = SQL("{}::{}").format(column, SQL(image.by_way_of))
+    as_text = SQL('({})::text COLLATE "C"').format(value)
     if not of.convert:
         return as_text
     if not of.by_record:
@@ -132,7 +141,7 @@ def copy_young(plan: Plan, horizon: int) -> Composed:
     return _copy_out(plan, listed(plan.keys), _scope(plan, plan.source, young(horizon)))
 
 
-def _keyed(plan: Plan, keys: Sequence[str]) -> Composed:
+def keyed(plan: Plan, keys: Sequence[str]) -> Composed:
     """The condition that a row has one of these keys; each text is an array of one column's values."""
     arrays = [
         SQL("{}::{}[]").format(Literal(values), verbatim(plan.source_type(name)))
@@ -148,14 +157,14 @@ def copy_keyed(plan: Plan, keys: Sequence[str]) -> Composed:
     return SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT {})").format(
         listed(plan.columns),
         rows_of(plan.source),
-        _scope(plan, plan.source, _keyed(plan, keys)),
+        _scope(plan, plan.source, keyed(plan, keys)),
         SQL(plan.wire.value),
     )
 
 
 def copy_keyed_keys(plan: Plan, keys: Sequence[str]) -> Composed:
     """Send those of these keys that the source has, in scope or not."""
-    return _copy_out(plan, listed(plan.keys), SQL(" WHERE ") + _keyed(plan, keys))
+    return _copy_out(plan, listed(plan.keys), SQL(" WHERE ") + keyed(plan, keys))
 
 
 # --- to the target ---------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Compare, and decide by what was found: how the rows move, and whether as many may be deleted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgpull import planning, pruning, versions
+from pgpull.comparing import compare
+from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
+from pgpull.sessions import Session
+
+_TOO_MANY_YOUNG = 0.3
+"""Where so many rows have been written since, hashing all takes less than asking for each of them."""
+
+
+def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | None]:
+    """Find out which rows differ, unless none can be there, and choose how they move.
+
+    Args:
+        source: the server.
+        target: the local side; the keys that differ stay there.
+        plan: as it was made before.
+
+    Returns:
+        The plan with its comparison and strategy, and what was known from row versions.
+
+    Raises:
+        PlanError: a mirror would delete more than it may.
+        Stopped: a connection was lost, or a server gave up.
+    """
+    if plan.strategy is Strategy.STRAIGHT:
+        return plan, None
+    found, known = find(source, target, plan)
+    if plan.request.mirror and found.extra:
+        planning.check_deletions(replace(plan, comparison=found), pruning.count_here(target, plan))
+    return planning.choose(plan, found), known
+
+
+def find(source: Session, target: Session, plan: Plan) -> tuple[Comparison, Known | None]:
+    """Compare in the quickest way that is at hand; see :func:`decide`."""
+    by_versions = plan.request.on_conflict is OnConflict.UPDATE and versions.usable(plan)
+    known = versions.recall(target, source, plan) if by_versions else None
+    found = compare(source, target, plan, _method(plan, known), known)
+    if known and found.changed > _TOO_MANY_YOUNG * found.rows:
+        known, found = None, compare(source, target, plan, Method.HASHES)
+    if found.extra:
+        found = pruning.confirm(source, target, plan, found)
+    return found, known
+
+
+def _method(plan: Plan, known: Known | None) -> Method:
+    if plan.request.on_conflict is OnConflict.SKIP:
+        return Method.KEYS
+    return Method.VERSIONS if known else Method.HASHES

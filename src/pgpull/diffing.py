@@ -1,0 +1,122 @@
+"""Whether two tables hold the same rows, and which keys differ: :func:`diff`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO, Unpack
+
+from sqlalchemy.engine import URL
+
+from pgpull.comparing import all_keys, compare_in_full, some_keys
+from pgpull.endpoints import Endpoint
+from pgpull.errors import PlanError, SettingsError
+from pgpull.looking import look
+from pgpull.model import Difference, Request
+from pgpull.rejecting import open_private
+from pgpull.requesting import ScopeWords, make_request
+from pgpull.running import Listener, endpoint
+from pgpull.sessions import Session, open_source, open_target
+
+_NAMED = 10
+"""Keys that a difference names."""
+
+
+def diff(
+    *tables: str,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    keys: str | Path | None = None,
+    listener: Listener | None = None,
+    **words: Unpack[ScopeWords],
+) -> list[Difference]:
+    """Compare tables, or their rows in scope, by a hash of each row; all at one instant of the source.
+
+    Args:
+        tables: ``schema.table``, the same on both sides.
+        source: URL of the server's database, only ever read.
+        target: URL of the local database; only temporary tables are made there.
+        keys: file for all keys that differ, JSON lines, mode 0600; written anew.
+        listener: hears how it goes on.
+        words: which rows: ``since``, ``until``, ``window``, ``equals``, ``where``, ``timezone``, as
+            :func:`pgpull.pull` takes them.
+
+    Returns:
+        A difference for each table; ``difference.equal`` tells.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection or the plan stood in the way.
+        Stopped: a connection was lost.
+    """
+    requests = [make_request(table, **words) for table in tables]
+    sides = endpoint(source, "source"), endpoint(target, "target")
+    return list(differences(requests, *sides, keys=Path(keys) if keys else None, listener=listener))
+
+
+def differences(
+    requests: Sequence[Request],
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    keys: Path | None = None,
+    listener: Listener | None = None,
+) -> Iterator[Difference]:
+    """Compare what each request means; see :func:`diff`."""
+    hears = listener or Listener()
+    with closing(open_target(target)) as local, open_source(source) as server, _file(keys) as file:
+        for request in requests:
+            yield _difference(server, local, request, file, hears)
+
+
+class _Nothing:
+    """In place of a file that nobody asked for."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _file(path: Path | None) -> TextIO | _Nothing:
+    if path is None:
+        return _Nothing()
+    try:
+        file = os.fdopen(open_private(path), "w", encoding="utf-8")
+        file.truncate(0)
+    except OSError as error:
+        raise SettingsError(
+            f"the file {path} cannot be written: {error.strerror}", "name another with --keys"
+        ) from None
+    return file
+
+
+def _difference(
+    source: Session, target: Session, request: Request, file: TextIO | None, listener: Listener
+) -> Difference:
+    started = time.monotonic()
+    plan = look(source, target, request, may_make=False)
+    if plan.key is None:
+        raise PlanError(
+            f"{plan.table} has no key, so its rows cannot be told from each other",
+            "ask for a primary key on the server, or leave the table out",
+        )
+    listener.looked(plan, source, target)
+    found = compare_in_full(source, target, plan)
+    plan = replace(plan, method=found.method, comparison=found)
+    for state, key in all_keys(target, plan) if file else ():
+        line = {"table": str(plan.table), "difference": state, "key": key}
+        print(json.dumps(line, ensure_ascii=False), file=file)
+    return Difference(
+        plan=plan,
+        comparison=found,
+        keys=tuple(some_keys(target, plan, _NAMED)),
+        snapshot=source.identity.now,
+        seconds=time.monotonic() - started,
+    )

@@ -1,0 +1,68 @@
+"""Rows on their way: out of the source by the statements of a plan, into an applier."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from itertools import chain
+
+from psycopg.sql import Composed
+
+from pgpull import sql
+from pgpull.applying import Applier
+from pgpull.comparing import key_batches
+from pgpull.model import Plan, Strategy, Tally
+from pgpull.sessions import Session
+from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
+from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
+
+Progress = Generator[tuple[Tally, int]]
+"""What became of some rows; and, once a batch is through, its bytes."""
+
+
+def move(source: Session, target: Session, plan: Plan, applier: Applier) -> Progress:
+    """Move the rows that the plan's strategy says.
+
+    Args:
+        source: the server.
+        target: the side that holds what the comparison found.
+        plan: what moves.
+        applier: takes it.
+
+    Raises:
+        Stopped: one of the two cannot go on. What was committed stays.
+    """
+    if plan.strategy is Strategy.KEYED:
+        # what changed first: it may free a unique value that a missing row needs
+        yield from move_keyed(source, target, plan, applier, CHANGED, Strategy.MERGE)
+        yield from move_keyed(source, target, plan, applier, MISSING, Strategy.STRAIGHT)
+    elif plan.strategy is not Strategy.NOTHING:
+        yield from flow(source, [sql.copy_out(plan)], plan, applier, plan.strategy)
+
+
+def move_keyed(
+    source: Session, target: Session, plan: Plan, applier: Applier, state: str, strategy: Strategy
+) -> Progress:
+    """Move the rows of a state, asked for by their keys; see :func:`move`."""
+    for batches in key_batches(target, plan, state, plan.request.batch_rows):
+        yield from flow(source, [copy_keyed(plan, keys) for keys in batches], plan, applier, strategy)
+
+
+def flow(
+    source: Session, statements: Iterable[Composed], plan: Plan, applier: Applier, strategy: Strategy
+) -> Progress:
+    """Move the rows that some statements send, one after the other; see :func:`move`."""
+    outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
+    pieces = chain.from_iterable(in_pieces(outflow, plan.request.batch_rows) for outflow in outflows)
+    fetched = 0
+    try:
+        with ReadAhead(pieces, source.cancel) as ready:
+            for batch in in_batches(ready, plan.wire):
+                for tally in applier.apply(batch, strategy):
+                    fetched += tally.fetched
+                    yield tally, 0
+                yield Tally(), batch.size
+    except ReadFailed as failure:
+        raise failure.reason from failure.reason.__cause__
+    announced = sum(outflow.announced or 0 for outflow in outflows)
+    if fetched != announced:
+        raise RuntimeError(f"the server sent {announced} rows, and {fetched} were counted")

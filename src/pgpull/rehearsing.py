@@ -1,0 +1,332 @@
+"""What a pull would do, found out without writing.
+
+Both sides are compared, and the rows that would move are tried on a temporary table that has the target's own
+constraints.
+
+Of rows that are missing, only those columns travel that something on the target could object to; often that is
+none. Of rows that changed all travel, as only the target can say in which columns they differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Unpack
+
+from psycopg.sql import Composed
+from sqlalchemy.engine import URL
+
+from pgpull import catalog, planning, pruning
+from pgpull import sql as statements
+from pgpull.applying import Applier
+from pgpull.comparing import key_batches
+from pgpull.deciding import decide, find
+from pgpull.diagnosis import SOURCE, TARGET, translated
+from pgpull.endpoints import Endpoint
+from pgpull.guarding import guard
+from pgpull.looking import look
+from pgpull.model import (
+    Comparison,
+    Estimate,
+    Forecast,
+    ForeignKey,
+    Method,
+    OnConflict,
+    Plan,
+    Refusal,
+    Reject,
+    Request,
+    Strategy,
+    TableName,
+    Tally,
+)
+from pgpull.moving import Progress, flow, move_keyed
+from pgpull.patience import Patience
+from pgpull.requesting import Words, make_request
+from pgpull.running import Listener, endpoint
+from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
+from pgpull.sql import rehearsing as sql
+from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
+
+DEFAULT_EXAMPLES: Final = 5
+_WIDTH: Final = 60
+"""Characters of a value that an example shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Rows to be tried: which of their columns, and which rows; all in scope if ``state`` is None."""
+
+    columns: tuple[str, ...]
+    state: str | None
+
+
+def forecast(
+    table: str,
+    *,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    allow_target: str | Sequence[str] = (),
+    examples: int = DEFAULT_EXAMPLES,
+    listener: Listener | None = None,
+    **words: Unpack[Words],
+) -> Forecast:
+    """Find out what a pull would do, and write nothing.
+
+    Args:
+        table: ``schema.table``, the same on both sides.
+        source: URL of the server's database, only ever read.
+        target: URL of the local database; only temporary tables are made there.
+        allow_target: hosts beside this machine that may be written.
+        examples: how many of the rows to be inserted are shown, their long values cut.
+        listener: hears how it goes on.
+        words: what would be pulled, as :func:`pgpull.pull` takes it.
+
+    Returns:
+        What a pull with the same words would do now: its tally, and more.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection, a guard or the plan would stand in the way.
+        Stopped: a connection was lost.
+    """
+    return rehearse(
+        make_request(table, **words),
+        endpoint(source, "source"),
+        endpoint(target, "target"),
+        allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
+        examples=examples,
+        listener=listener,
+    )
+
+
+def rehearse(
+    request: Request,
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    allowed: Sequence[str] = (),
+    examples: int = DEFAULT_EXAMPLES,
+    listener: Listener | None = None,
+) -> Forecast:
+    """Find out what a request would do; see :func:`forecast`."""
+    started = time.monotonic()
+    hears = listener or Listener()
+    with closing(open_target(target)) as local, open_source(source) as server:
+        guard(server, local, allowed)
+        plan = look(server, local, request, may_make=False)
+        hears.looked(plan, server, local)
+        plan, _ = decide(server, local, plan)
+        hears.planned(plan, server, local)
+        return _Rehearsal(server, local, plan).run(started, examples)
+
+
+class _Rehearsal:
+    """One rehearsal under way."""
+
+    def __init__(self, source: Session, target: Session, plan: Plan) -> None:
+        self._source = source
+        self._target = target
+        self._plan = plan
+        self._rules = catalog.rules_of(target, plan.table)
+        self._judged = planning.judged(plan, self._rules)
+        self._refused: Counter[str] = Counter()
+        self._bytes = 0
+        self._compared = False
+        self._found = self._find()
+
+    def run(self, started: float, examples: int) -> Forecast:
+        """Try the rows, and tell what would become of them."""
+        shown = tuple(self._examples(examples))
+        deleted, kept = self._deletions()
+        tally, differing = self._tally_of(self._loads())
+        return Forecast(
+            plan=self._plan,
+            tally=tally,
+            deleted=deleted,
+            kept=kept,
+            differing=differing,
+            refusals=tuple(Refusal(reason, rows) for reason, rows in self._refused.most_common()),
+            estimate=self._to_move(),
+            examples=shown,
+            bytes=self._bytes,
+            seconds=time.monotonic() - started,
+            snapshot=self._source.identity.now,
+        )
+
+    # --- what differs ------------------------------------------------------------------------------------
+
+    def _find(self) -> Comparison:
+        """Compare, even where the pull would not: rows that are here outside of the scope count, too."""
+        plan = self._plan
+        found = plan.comparison
+        if (
+            found is None
+            and plan.key
+            and not plan.request.replace
+            and self._ask(statements.any_row_at_all(plan))
+        ):
+            found, _ = find(self._source, self._target, plan)
+        if found is None:
+            send_bytes_as_they_are(self._source)
+            rows = self._ask(sql.count_source(plan), self._source)
+            return Comparison(Method.KEYS, rows=rows, missing=rows, changed=0)
+        self._compared, self._bytes = True, found.bytes
+        return found
+
+    def _ask(self, question: Composed, side: Session | None = None) -> int:
+        side = side or self._target
+        with translated(side.side, side.connection):
+            row = side.connection.execute(question).fetchone()
+        return int(row[0]) if row else 0
+
+    def _deletions(self) -> tuple[int, int]:
+        if self._plan.request.replace:
+            pruning.check_referred(self._target, self._plan)
+            return pruning.count_here(self._target, self._plan), 0
+        if self._plan.request.mirror and self._found.extra:
+            return pruning.count_prunable(self._target, self._plan, self._found)
+        return 0, 0
+
+    def _to_move(self) -> Estimate:
+        guess, rows = self._plan.estimate, self._found.missing + self._found.changed
+        return Estimate(rows, rows * (guess.bytes // guess.rows) if guess and guess.rows else 0)
+
+    def _examples(self, most: int) -> Iterator[Mapping[str, str | None]]:
+        plan, where = self._plan, statements.scope_condition(self._plan)
+        if not most or not self._found.missing:
+            return
+        if self._compared:
+            if not plan.keys_as_text:
+                return
+            with closing(key_batches(self._target, plan, MISSING, most)) as batches:
+                where = keyed(plan, next(batches)[0])
+        question = sql.some_rows(plan, plan.source, where, most, _WIDTH)
+        with translated(SOURCE, self._source.connection):
+            rows = self._source.connection.execute(question).fetchall()
+        for row in rows:
+            yield dict(zip(plan.columns, row, strict=True))
+
+    # --- the trial ---------------------------------------------------------------------------------------
+
+    def _loads(self) -> list[_Load]:
+        """Choose what has to be tried."""
+        plan, found, judged = self._plan, self._found, self._judged
+        tried = plan.columns if found.changed or plan.request.replace else judged
+        if self._compared and plan.strategy is Strategy.KEYED:
+            changed = [_Load(plan.columns, CHANGED)] if found.changed else []
+            return changed + ([_Load(judged, MISSING)] if judged and found.missing else [])
+        if not tried or plan.strategy is Strategy.NOTHING:
+            return []
+        return [_Load(tried, None)]
+
+    def _tally_of(self, loads: Sequence[_Load]) -> tuple[Tally, tuple[tuple[str, int], ...]]:
+        """Try the rows, and count what would become of all in scope."""
+        rows, untried = self._found.rows, self._found.missing
+        if any(load.state != CHANGED for load in loads):
+            untried = 0
+        if not loads:
+            return Tally(rows, inserted=untried, skipped=rows - untried), ()
+        self._make_trial(loads)
+        for load in loads:
+            self._load(load)
+        with self._in_bulk():
+            differing = self._differing()
+            self._drop_what_would_be_refused(loads)
+            updated = self._ask(sql.count_there(self._plan)) if self._plan.key else 0
+            inserted = self._ask(sql.COUNT) - updated + untried
+        failed = self._refused.total()
+        return Tally(rows, inserted, updated, rows - inserted - updated - failed, failed), differing
+
+    @contextmanager
+    def _in_bulk(self) -> Iterator[None]:
+        """Judge all rows at once: the session is set up for small batches otherwise."""
+        with translated(TARGET, self._target.connection), self._target.connection.transaction():
+            self._target.connection.execute(sql.ANALYZE)
+            self._target.connection.execute(IN_BULK)
+            yield
+
+    def _make_trial(self, loads: Sequence[_Load]) -> None:
+        with translated(TARGET, self._target.connection):
+            self._target.connection.execute(sql.DROP)
+            self._target.connection.execute(sql.create_trial(self._plan))
+            self._let_be_null(sql.TRIAL, loads)
+
+    def _let_be_null(self, table: TableName, loads: Sequence[_Load]) -> None:
+        filled = set(self._plan.columns).intersection(*(load.columns for load in loads))
+        empty = [c.name for c in self._plan.target.columns if c.not_null and c.name not in filled]
+        if empty:
+            self._target.connection.execute(sql.let_be_null(table, empty))
+
+    def _load(self, load: _Load) -> None:
+        """Bring rows into the trial, and count those that it does not take."""
+        tried = replace(self._plan, columns=load.columns)
+        bare = replace(self._plan.target, triggers=())
+        trial = replace(tried, request=replace(tried.request, on_conflict=OnConflict.SKIP), target=bare)
+        patience, insertion = Patience(0, lambda _: None), sql.insert_tried(tried)
+        applier = Applier(self._target, trial, patience, self._refuse, insertion)
+        send_bytes_as_they_are(self._source)
+        with closing(self._rows(load.state, tried, applier)) as progress:
+            for _, size in progress:
+                self._bytes += size
+
+    def _rows(self, state: str | None, tried: Plan, applier: Applier) -> Progress:
+        if state is None:
+            return flow(self._source, [statements.copy_out(tried)], tried, applier, Strategy.MERGE)
+        return move_keyed(self._source, self._target, tried, applier, state, Strategy.MERGE)
+
+    def _refuse(self, reject: Reject) -> None:
+        place = f" on {reject.constraint}" if reject.constraint else ""
+        place = place or (f" in {reject.column}" if reject.column else "")
+        self._refused[f"{reject.sqlstate} {reject.condition}{place}"] += 1
+
+    def _differing(self) -> tuple[tuple[str, int], ...]:
+        """Say in which columns the rows differ that would be updated, and how many in each."""
+        plan = self._plan
+        if not plan.key or plan.request.on_conflict is OnConflict.SKIP or not plan.updated:
+            return ()
+        with translated(TARGET, self._target.connection):
+            counts = self._target.connection.execute(sql.count_updates(plan)).fetchone() or ()
+        named = zip(plan.updated, counts, strict=True)
+        return tuple(sorted(((n, rows) for n, rows in named if rows), key=lambda pair: (-pair[1], pair[0])))
+
+    def _drop_what_would_be_refused(self, loads: Sequence[_Load]) -> None:
+        plan, rules = self._plan, self._rules
+        if rules.partitions and None not in rules.partitions:
+            homes = [text for text in rules.partitions if text is not None]
+            self._drop("23514 check_violation: no partition for the row", sql.drop_homeless(homes))
+        unique = planning.unique_beside_key(plan, rules)
+        for rule in unique:
+            kind = "23P01 exclusion_violation" if rule.operators else "23505 unique_violation"
+            self._drop(f"{kind} on {rule.name}", sql.drop_clashing(plan, rule))
+        self._drop_orphans()
+        if plan.key and unique and not any(rule.deferrable for rule in rules.unique):
+            self._bring_together(loads)
+            self._drop_orphans()
+
+    def _drop_orphans(self) -> None:
+        """Drop rows without a parent, then rows whose parent was one of these, and so on."""
+        keys = [key for key in self._rules.foreign_keys if set(key.columns) <= set(self._plan.columns)]
+        while sum(self._drop_orphans_of(key) for key in keys):
+            pass
+
+    def _drop_orphans_of(self, key: ForeignKey) -> int:
+        return self._drop(f"23503 foreign_key_violation on {key.name}", sql.drop_orphans(self._plan, key))
+
+    def _bring_together(self, loads: Sequence[_Load]) -> None:
+        """Let the new rows meet each other, as the first of two that clash gets in."""
+        with translated(TARGET, self._target.connection):
+            self._target.connection.execute(sql.create_together(self._plan))
+            self._let_be_null(sql.TOGETHER, loads)
+            self._target.connection.execute(sql.bring_together(self._plan))
+        self._drop("23505 unique_violation among the new rows", sql.drop_left_out(self._plan))
+
+    def _drop(self, reason: str, statement: Composed) -> int:
+        with translated(TARGET, self._target.connection):
+            rows = self._target.connection.execute(statement).rowcount
+        if rows:
+            self._refused[reason] += rows
+        return rows

@@ -1,0 +1,242 @@
+"""Statements of a rehearsal: a temporary table with the target's constraints takes rows in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgpull.model import ForeignKey, OnConflict, Plan, Shape, TableName, UniqueRule
+from pgpull.sql import STAGE
+from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
+
+TRIAL: Final = TableName("pg_temp", "pgpull_trial")
+TOGETHER: Final = TableName("pg_temp", "pgpull_together")
+_TRIAL: Final = Identifier("pg_temp", "pgpull_trial")
+_TOGETHER: Final = Identifier("pg_temp", "pgpull_together")
+
+# --- what judges a row -----------------------------------------------------------------------------------
+
+# Every unique index and exclusion constraint, its columns or expressions, and the operators that tell two rows
+# apart. indnullsnotdistinct is there since PostgreSQL 15.
+UNIQUE_RULES: Final = SQL("""
+    SELECT c.relname,
+           ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true)
+                   FROM generate_series(1, i.indnkeyatts) AS k ORDER BY k),
+           coalesce(ARRAY(SELECT format('OPERATOR(%%I.%%s)', n.nspname, o.oprname)
+                            FROM unnest(x.conexclop) WITH ORDINALITY AS e (oid, place)
+                            JOIN pg_operator AS o ON o.oid = e.oid
+                            JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+                           ORDER BY e.place), '{}'),
+           pg_get_expr(i.indpred, i.indrelid),
+           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
+           i.indexprs IS NULL AND i.indpred IS NULL,
+           NOT i.indimmediate,
+           ARRAY(SELECT a.attname FROM pg_attribute AS a
+                  WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))::text[]
+      FROM pg_index AS i
+      JOIN pg_class AS c ON c.oid = i.indexrelid
+      LEFT JOIN pg_constraint AS x ON x.conindid = i.indexrelid AND x.contype = 'x'
+     WHERE i.indrelid = to_regclass(%(table)s) AND (i.indisunique OR i.indisexclusion) AND i.indisvalid
+     ORDER BY i.indexrelid
+""")
+
+FOREIGN_KEYS: Final = SQL("""
+    SELECT r.conname, n.nspname, c.relname,
+           ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
+                   JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
+                  ORDER BY k.place)::text[],
+           ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
+                   JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
+                  ORDER BY k.place)::text[]
+      FROM pg_constraint AS r
+      JOIN pg_class AS c ON c.oid = r.confrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE r.conrelid = to_regclass(%(table)s) AND r.contype = 'f' AND r.conparentid = 0
+     ORDER BY r.conname
+""")
+
+# Whether anything but indexes and foreign keys may refuse a row for its values: checks, domains, what is
+# computed from other columns, and partitions.
+OTHER_RULES: Final = SQL("""
+    SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'c')
+           OR c.relkind = 'p'
+           OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                         AND (t.typtype = 'd' OR a.attgenerated <> ''))
+      FROM pg_class AS c
+     WHERE c.oid = to_regclass(%(table)s)
+""")
+
+PARTITIONS: Final = SQL("""
+    SELECT pg_get_partition_constraintdef(p.relid)
+      FROM pg_partition_tree(to_regclass(%(table)s)) AS p
+     WHERE p.isleaf
+""")
+
+# --- the trial -------------------------------------------------------------------------------------------
+
+DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(_TRIAL, _TOGETHER)
+
+
+def create_trial(plan: Plan) -> Composed:
+    """Make the trial: the target's columns and checks, and its key; no trigger, no sequence."""
+    unique = SQL(", UNIQUE ({})").format(listed(plan.keys)) if plan.keys else SQL("")
+    return SQL("CREATE TEMP TABLE pgpull_trial (LIKE {} INCLUDING CONSTRAINTS INCLUDING GENERATED{})").format(
+        name_of(plan.table), unique
+    )
+
+
+def create_together(plan: Plan) -> Composed:
+    """Make the table in which the rows of the trial meet each other: with the target's indexes."""
+    return SQL("CREATE TEMP TABLE pgpull_together (LIKE {} INCLUDING INDEXES)").format(name_of(plan.table))
+
+
+def bring_together(plan: Plan) -> Composed:
+    """Let the rows of the trial meet as they came in; a row that meets an earlier one is left out."""
+    return SQL("INSERT INTO {} ({}) SELECT {} FROM {} ORDER BY ctid ON CONFLICT DO NOTHING").format(
+        _TOGETHER, listed(plan.columns), listed(plan.columns), _TRIAL
+    )
+
+
+def drop_left_out(plan: Plan) -> Composed:
+    """Take the rows out of the trial that were left out."""
+    same = SQL(" AND ").join(SQL("g.{0} = s.{0}").format(Identifier(name)) for name in plan.keys)
+    return SQL("DELETE FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS g WHERE {})").format(
+        _TRIAL, _TOGETHER, same
+    )
+
+
+def let_be_null(table: TableName, columns: Iterable[str]) -> Composed:
+    """Let columns be empty that nobody fills in the rehearsal."""
+    changes = (SQL("ALTER COLUMN {} DROP NOT NULL").format(Identifier(name)) for name in columns)
+    return SQL("ALTER TABLE {} ").format(name_of(table)) + SQL(", ").join(changes)
+
+
+def _stays(plan: Plan) -> Composed:
+    """The target's rows as they are when the rows of the trial come to them."""
+    if not plan.request.replace:
+        return rows_of(plan.target)
+    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
+    gone = scope.as_string(None).removeprefix(" WHERE ") or "true"
+    return SQL("(SELECT * FROM {} WHERE ({}) IS NOT TRUE)").format(rows_of(plan.target), verbatim(gone))
+
+
+def insert_tried(plan: Plan) -> Composed:
+    """Take the staged rows into the trial, but for those that a pull would skip."""
+    meets: Composable = SQL("false")
+    if plan.key and plan.request.on_conflict is OnConflict.SKIP:
+        meets = same_key(plan.key)
+    elif plan.key:
+        meets = SQL("{} AND NOT ({})").format(same_key(plan.key), _unlike(plan))
+    return SQL(
+        "INSERT INTO {} ({}) SELECT {} FROM {} AS s WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {})"
+    ).format(_TRIAL, listed(plan.columns), listed(plan.columns, "s"), STAGE, _stays(plan), meets)
+
+
+def count_updates(plan: Plan) -> Composed:
+    """Count in each column the rows of the trial that are there with another value."""
+    differs = [
+        SQL("count(*) FILTER (WHERE ROW(t.{0})::record *<> ROW(s.{0})::record)").format(Identifier(name))
+        for name in plan.updated
+    ]
+    return SQL("SELECT {} FROM {} AS s JOIN {} AS t ON {}").format(
+        SQL(", ").join(differs), _TRIAL, _stays(plan), same_key(plan.the_key)
+    )
+
+
+def _unlike(plan: Plan) -> Composable:
+    if not plan.updated:
+        return SQL("false")
+    return SQL("ROW({})::record *<> ROW({})::record").format(
+        listed(plan.updated, "t"), listed(plan.updated, "s")
+    )
+
+
+def drop_clashing(plan: Plan, rule: UniqueRule) -> Composed:
+    """Take the rows out of the trial that clash with a row that stays as it is."""
+    numbers = range(len(rule.expressions))
+    names = [Identifier(f"pgpull {number}") for number in numbers]
+    made = SQL(", ").join(
+        SQL("{} AS {}").format(verbatim(text), name) for text, name in zip(rule.expressions, names, strict=True)
+    )
+    met = SQL(" AND ").join(_meets(rule, number, names[number]) for number in numbers)
+    only = SQL(" WHERE {}").format(verbatim(rule.predicate)) if rule.predicate else SQL("")
+    other = SQL(" AND NOT EXISTS (SELECT FROM {} AS x WHERE {})").format(
+        _TRIAL, SQL(" AND ").join(SQL("x.{0} = t.{0}").format(Identifier(name)) for name in plan.keys)
+    )
+    return SQL(
+        "DELETE FROM {trial} AS d WHERE EXISTS ("
+        "SELECT FROM (SELECT ctid AS place, {made} FROM {trial}{only}) AS s"
+        " JOIN (SELECT {keys}{comma}{made} FROM {stays} AS t{only}) AS t ON {met}{other}"
+        " WHERE s.place = d.ctid)"
+    ).format(
+        trial=_TRIAL,
+        made=made,
+        only=only,
+        keys=listed(plan.keys),
+        comma=SQL(", ") if plan.keys else SQL(""),
+        stays=_stays(plan),
+        met=met,
+        other=other if plan.keys else SQL(""),
+    )
+
+
+def _meets(rule: UniqueRule, number: int, name: Composable) -> Composed:
+    if rule.operators:
+        return SQL("s.{} {} t.{}").format(name, verbatim(rule.operators[number]), name)
+    same = SQL("IS NOT DISTINCT FROM") if rule.nulls_clash else SQL("=")
+    return SQL("s.{} {} t.{}").format(name, same, name)
+
+
+def drop_orphans(plan: Plan, key: ForeignKey) -> Composed:
+    """Take the rows out of the trial whose parent is not there, nor about to come in with them."""
+    given = SQL(" AND ").join(SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns)
+
+    def parent(table: Composable) -> Composed:
+        same = SQL(" AND ").join(
+            SQL("p.{} = s.{}").format(Identifier(theirs), Identifier(own))
+            for own, theirs in zip(key.columns, key.referred, strict=True)
+        )
+        return SQL("EXISTS (SELECT FROM {} AS p WHERE {})").format(table, same)
+
+    known = parent(_stays(plan) if key.table == plan.table else name_of(key.table))
+    if key.table == plan.table:
+        known = SQL("({} OR {})").format(known, parent(_TRIAL))
+    return SQL("DELETE FROM {} AS s WHERE {} AND NOT {}").format(_TRIAL, given, known)
+
+
+def drop_homeless(partitions: Sequence[str]) -> Composed:
+    """Take the rows out of the trial that belong into no partition."""
+    homes = SQL(" OR ").join(SQL("({})").format(verbatim(text)) for text in partitions)
+    return SQL("DELETE FROM {} WHERE ({}) IS NOT TRUE").format(_TRIAL, homes)
+
+
+ANALYZE: Final = SQL("ANALYZE {}").format(_TRIAL)
+
+COUNT: Final = SQL("SELECT count(*) FROM {}").format(_TRIAL)
+
+
+def count_there(plan: Plan) -> Composed:
+    """Count the rows of the trial whose key is there."""
+    return SQL("SELECT count(*) FROM {} AS s JOIN {} AS t ON {}").format(
+        _TRIAL, _stays(plan), same_key(plan.the_key)
+    )
+
+
+# --- a look at the source --------------------------------------------------------------------------------
+
+
+def count_source(plan: Plan) -> Composed:
+    """Count the rows in scope on the source."""
+    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.source), scope)
+
+
+def some_rows(plan: Plan, shape: Shape, where: Composable, most: int, width: int) -> Composed:
+    """Spell out the first rows that meet a condition, each value cut to a width."""
+    values = SQL(", ").join(
+        SQL("left({}::text, {})").format(Identifier(name), Literal(width)) for name in plan.columns
+    )
+    return SQL("SELECT {} FROM {} WHERE {} LIMIT {}").format(values, rows_of(shape), where, Literal(most))
