@@ -23,6 +23,7 @@ from pgpull.errors import (
 )
 from pgpull.model import Reject, Report, Tally
 from pgpull.running import Listener, pull
+from pgpull.surveying import Survey, status
 
 __version__ = version("pgpull")
 
@@ -39,10 +40,12 @@ __all__ = [
     "Report",
     "SettingsError",
     "Stopped",
+    "Survey",
     "Tally",
     "TooManyRejects",
     "UnsafeTarget",
     "UsageError",
     "__version__",
     "pull",
+    "status",
 ]

@@ -14,7 +14,7 @@ from pgpull import catalog, planning, sql
 from pgpull.applying import Applier
 from pgpull.arguments import instant, ordered, zone
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
-from pgpull.endpoints import Endpoint, parse_url
+from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects, UsageError
 from pgpull.guarding import guard
 from pgpull.model import (
@@ -165,20 +165,13 @@ def pull(
     )
     return run(
         request,
-        _endpoint(source, "source"),
-        _endpoint(target, "target"),
+        endpoint_of(source, "source"),
+        endpoint_of(target, "target"),
         rejects=Path(rejects) if rejects else default_rejects(request),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
         retries=retries,
         listener=listener,
     )
-
-
-def _endpoint(url: str | URL | Endpoint, what: str) -> Endpoint:
-    if isinstance(url, Endpoint):
-        return url
-    text = url.render_as_string(hide_password=False) if isinstance(url, URL) else url
-    return parse_url(text, what)
 
 
 def default_rejects(request: Request) -> Path:
