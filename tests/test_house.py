@@ -22,6 +22,7 @@ FLOORS = [
     {"running"},
     {"surveying"},
     {"embedded", "wording"},
+    {"picture"},
     {"reporting", "settings"},
     {"demo"},
     {"cli"},
