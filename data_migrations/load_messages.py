@@ -12,6 +12,7 @@ from pgpull.arguments import uuid_text
 from pgpull.cli import Options, script
 from pgpull.model import Request
 from pgpull.settings import load
+from pgpull.surveying import Question
 
 TABLE = "askwealth.message"
 
@@ -32,13 +33,15 @@ def main(
     from_date: Annotated[str | None, Option(metavar="DATE", help="First day or instant, included.")] = None,
     to_date: Annotated[str | None, Option(metavar="DATE", help="Before this day or instant.")] = None,
     thread_id: Annotated[str | None, Option(metavar="UUID", help="Only messages of this thread.")] = None,
+    status: Annotated[bool, Option("--status", help="Only show what is here and on the server.")] = False,
     *,
     options: Options,
-) -> Request:
+) -> Request | Question:
     """Load askwealth.message from the server into the local database."""
     thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id is not None else None
     names = ("--from-date", "--to-date")
-    return options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
+    request = options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
+    return Question(request) if status else request
 
 
 if __name__ == "__main__":

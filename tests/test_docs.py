@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -28,7 +29,8 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Return the lines that call pgpull or a script; setting up and `make` are CI's own first steps."""
     lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
-    return sorted({line for line in lines if line.startswith(("pgpull pull", "python data_migrations/"))})
+    ours = ("pgpull pull", "pgpull status", "pgpull diff", "python data_migrations/")
+    return sorted({line for line in lines if line.startswith(ours)})
 
 
 @pytest.fixture
@@ -49,11 +51,13 @@ def test_the_pages_show_commands() -> None:
 @pytest.mark.usefixtures("production")
 @pytest.mark.parametrize("command", commands())
 def test_each_command_shown_does_what_it_should(command: str) -> None:
-    words = shlex.split(command)
+    words = shlex.split(command, comments=True)
     programs = {"pgpull": [sys.executable, "-m", "pgpull"], "python": [sys.executable]}
     done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "fetched" in done.stdout
+    # what differs, a diff says by its exit code
+    assert done.returncode in ((0, 5) if words[1] == "diff" else (0,)), done.stderr
+    proof = {"status": "newest here", "--status": "newest here", "diff": "missing here"}
+    assert next((proof[word] for word in words if word in proof), "fetched") in done.stdout
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
@@ -66,9 +70,10 @@ def test_the_python_shown_runs(production: Pair, page: Path) -> None:
 def test_every_option_is_on_the_operators_page_and_every_documented_one_exists() -> None:
     page = (ROOT / "data_migrations" / "README.md").read_text()
     known: set[str] = set()
-    for script in ("load_messages.py", "load_tables.py"):
-        words = [sys.executable, str(ROOT / "data_migrations" / script), "--help"]
-        shown = subprocess.run(words, text=True, capture_output=True, check=True).stdout
+    scripts = [[str(ROOT / "data_migrations" / name)] for name in ("load_messages.py", "load_tables.py")]
+    for words in (*scripts, ["-m", "pgpull", "status"], ["-m", "pgpull", "diff"]):
+        command, wide = [sys.executable, *words, "--help"], {**os.environ, "COLUMNS": "200"}
+        shown = subprocess.run(command, env=wide, text=True, capture_output=True, check=True).stdout
         known |= set(re.findall(r"--[a-z][a-z-]+", shown))
     assert known - {"--help", "--version"} <= set(re.findall(r"--[a-z][a-z-]+", page))
     assert set(re.findall(r"`(--[a-z-]+)", page)) <= known

@@ -26,6 +26,7 @@ from pgpull.errors import (
 from pgpull.model import Comparison, Difference, Forecast, Reject, Report, Tally
 from pgpull.rehearsing import forecast
 from pgpull.running import Listener, pull
+from pgpull.surveying import Survey, status
 
 __version__ = version("pgpull")
 
@@ -45,6 +46,7 @@ __all__ = [
     "Report",
     "SettingsError",
     "Stopped",
+    "Survey",
     "Tally",
     "TooManyRejects",
     "Unequal",
@@ -54,4 +56,5 @@ __all__ = [
     "diff",
     "forecast",
     "pull",
+    "status",
 ]

@@ -4,7 +4,7 @@ import functools
 import inspect
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,14 +12,19 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from pgpull import __version__, demo
+from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, OnConflict, Request
 from pgpull.patience import DEFAULT_RETRIES
+from pgpull.periods import Unit
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse
 from pgpull.reporting import Reporter
-from pgpull.requesting import default_rejects, make_request
+from pgpull.requesting import ScopeWords, default_rejects, make_request
 from pgpull.running import run
 from pgpull.settings import load
+from pgpull.surveying import Question, make_question, survey
+
+Asked = Request | Question | Matter
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -105,7 +110,7 @@ class Options:
     version: Version = False
     json: Annotated[bool, typer.Option("--json", help="Print the report to stdout as JSON.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what went wrong.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch; trace bugs.")] = False
 
     def request(self, table: str, **what: Any) -> Request:
         """Make the request for a table, with these options.
@@ -134,22 +139,36 @@ class Options:
         )
 
 
-def pulls(command: Callable[..., Request]) -> Callable[..., None]:
-    """Make a command out of a function from words to a request: it gets the common options, and is carried out.
+_LOOKING = ("env_file", "timezone", "log_file", "version", "json", "quiet", "verbose")
+"""The options that make sense where nothing is written."""
+
+
+def pulls(command: Callable[..., Asked]) -> Callable[..., None]:
+    """Make a command out of a function from words to what is asked: it gets the common options, and is run.
 
     Args:
         command: takes its own arguments and ``options``; its docstring is the command's help.
     """
+    return _expanded(command, [f.name for f in fields(Options)])
+
+
+def looks(command: Callable[..., Question | Matter]) -> Callable[..., None]:
+    """Make a command that only looks, as :func:`pulls` makes one: it gets fewer options."""
+    return _expanded(command, _LOOKING)
+
+
+def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     hints = get_type_hints(Options, include_extras=True)
     common = [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
         for f in fields(Options)
+        if f.name in names
     ]
 
     @functools.wraps(command)
     def expanded(**given: Any) -> None:
-        options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
+        options = Options(**{name: given.pop(name) for name in names})
         raise typer.Exit(_carried_out(options, lambda: command(**given, options=options)))
 
     parameters = [*own, *common]
@@ -158,8 +177,8 @@ def pulls(command: Callable[..., Request]) -> Callable[..., None]:
     return expanded
 
 
-def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
-    """Pull what is asked for, tell the user how it goes, and return the exit code."""
+def _carried_out(options: Options, asked: Callable[[], Asked]) -> int:
+    """Pull what is asked for, or show it, tell the user how it goes, and return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: tidily
     logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it warns of, we say ourselves
     try:
@@ -170,7 +189,7 @@ def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
         return _failed(Reporter(machine=options.json), error)
     with reporter:
         try:
-            return _pull(reporter, options, asked())
+            return _do(reporter, options, asked())
         except PgpullError as error:
             return _failed(reporter, error)
         except KeyboardInterrupt:
@@ -181,19 +200,42 @@ def _carried_out(options: Options, asked: Callable[[], Request]) -> int:
             return 1
 
 
+def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
+    match asked:
+        case Question():
+            return _show(reporter, options, asked)
+        case Matter():
+            return _diff(reporter, options, asked)
+        case Request() if options.dry_run:
+            return _foretell(reporter, options, asked)
+        case Request():
+            return _pull(reporter, options, asked)
+
+
+def _foretell(reporter: Reporter, options: Options, request: Request) -> int:
+    settings = load(options.env_file)
+    forecast = rehearse(
+        request,
+        settings.source,
+        settings.target,
+        allowed=options.allow_target or (),
+        examples=options.show,
+        listener=reporter,
+    )
+    reporter.foretold(forecast)
+    return forecast.exit_code
+
+
+def _diff(reporter: Reporter, options: Options, matter: Matter) -> int:
+    reporter.only_looks()
+    settings = load(options.env_file)
+    found = list(differences(matter, settings.source, settings.target, reporter))
+    reporter.compared(found, matter.keys)
+    return max(difference.exit_code for difference in found)
+
+
 def _pull(reporter: Reporter, options: Options, request: Request) -> int:
     settings = load(options.env_file)
-    if options.dry_run:
-        forecast = rehearse(
-            request,
-            settings.source,
-            settings.target,
-            allowed=options.allow_target or (),
-            examples=options.show,
-            listener=reporter,
-        )
-        reporter.foretold(forecast)
-        return forecast.exit_code
     report = run(
         request,
         settings.source,
@@ -205,6 +247,14 @@ def _pull(reporter: Reporter, options: Options, request: Request) -> int:
     )
     reporter.finished(report)
     return report.exit_code
+
+
+def _show(reporter: Reporter, options: Options, question: Question) -> int:
+    reporter.only_looks()
+    settings = load(options.env_file)
+    said = ("--env-file", str(options.env_file)) if options.env_file else ()
+    reporter.surveyed(survey(question, settings.source, settings.target), said)
+    return 0
 
 
 def _failed(reporter: Reporter, error: PgpullError) -> int:
@@ -227,35 +277,105 @@ def _equal(text: str) -> tuple[str, str]:
     return column, value
 
 
+def _equals(texts: list[str] | None) -> dict[str, str]:
+    pairs = dict(map(_equal, texts or ()))
+    if len(pairs) < len(texts or ()):
+        raise UsageError("--equals names a column twice", "use --where for one of several values")
+    return pairs
+
+
+Table = Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The same name on both sides.")]
+Since = Annotated[str | None, typer.Option(metavar="DATE", help="Start of the window, included.")]
+Until = Annotated[str | None, typer.Option(metavar="DATE", help="End of the window, excluded.")]
+WindowColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="What the window stands on (default: created_at).")
+]
+Equals = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
+]
+Where = Annotated[str | None, typer.Option(metavar="SQL", help="Only rows that meet a condition.")]
+_WINDOW_NAMES = ("--since", "--until")
+
+
 @app.command()
 @pulls
 def pull(
-    table: Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The same name on both sides.")],
-    since: Annotated[str | None, typer.Option(metavar="DATE", help="Start of the window, included.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="DATE", help="End of the window, excluded.")] = None,
-    window: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What the window stands on (default: created_at).")
-    ] = None,
-    equals: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
-    ] = None,
-    where: Annotated[str | None, typer.Option(metavar="SQL", help="Only rows that meet a condition.")] = None,
+    table: Table,
+    since: Since = None,
+    until: Until = None,
+    window: WindowColumn = None,
+    equals: Equals = None,
+    where: Where = None,
     *,
     options: Options,
 ) -> Request:
     """Bring a table's rows, or those in scope, from the server into local."""
-    pairs = dict(map(_equal, equals or ()))
-    if len(pairs) < len(equals or ()):
-        raise UsageError("--equals names a column twice", "use --where for one of several values")
     return options.request(
         table,
         since=since,
         until=until,
         window=window,
-        equals=pairs,
+        equals=_equals(equals),
         where=where,
-        window_names=("--since", "--until"),
+        window_names=_WINDOW_NAMES,
     )
+
+
+@app.command()
+@looks
+def status(
+    table: Table,
+    since: Since = None,
+    until: Until = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Date column to count by (default: created_at).")
+    ] = None,
+    equals: Equals = None,
+    where: Where = None,
+    by: Annotated[Unit | None, typer.Option(help="Length of a period (default: what fits).")] = None,
+    *,
+    options: Options,
+) -> Question:
+    """Show how many rows the server and local hold, by time. Nothing is written."""
+    return make_question(
+        table,
+        since=since,
+        until=until,
+        window=window,
+        equals=_equals(equals),
+        where=where,
+        by=by,
+        timezone=options.timezone,
+        window_names=_WINDOW_NAMES,
+    )
+
+
+@app.command()
+@looks
+def diff(
+    tables: Annotated[list[str], typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides.")],
+    since: Since = None,
+    until: Until = None,
+    window: WindowColumn = None,
+    equals: Equals = None,
+    where: Where = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every key that differs here, as JSON lines.")
+    ] = None,
+    *,
+    options: Options,
+) -> Matter:
+    """Compare tables, or their rows in scope. Exit code 0 if they are equal, 5 if not; nothing is written."""
+    scope: ScopeWords = {
+        "since": since,
+        "until": until,
+        "window": window,
+        "equals": _equals(equals),
+        "where": where,
+        "timezone": options.timezone,
+        "window_names": _WINDOW_NAMES,
+    }
+    return Matter(tuple(make_request(table, **scope) for table in tables), keys)
 
 
 @app.command("demo")
@@ -273,8 +393,8 @@ def run_demo(
         raise typer.Exit(_failed(Reporter(), error)) from None
 
 
-def script(command: Callable[..., Request]) -> typer.Typer:
-    """Make a program of its own out of a function from words to a request, as :func:`pulls` makes a command."""
+def script(command: Callable[..., Asked]) -> typer.Typer:
+    """Make a program of its own out of a function from words to what is asked; see :func:`pulls`."""
     return single(pulls(command))
 
 

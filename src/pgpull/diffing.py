@@ -5,26 +5,34 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, Unpack
 
 from sqlalchemy.engine import URL
 
 from pgpull.comparing import all_keys, compare_in_full, some_keys
-from pgpull.endpoints import Endpoint
+from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PlanError, SettingsError
 from pgpull.looking import look
 from pgpull.model import Difference, Request
 from pgpull.rejecting import open_private
 from pgpull.requesting import ScopeWords, make_request
-from pgpull.running import Listener, endpoint
+from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target
 
 _NAMED = 10
 """Keys that a difference names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What is to be compared, and where the keys go that differ."""
+
+    requests: tuple[Request, ...]
+    keys: Path | None = None
 
 
 def diff(
@@ -54,23 +62,18 @@ def diff(
         Refused: a connection or the plan stood in the way.
         Stopped: a connection was lost.
     """
-    requests = [make_request(table, **words) for table in tables]
-    sides = endpoint(source, "source"), endpoint(target, "target")
-    return list(differences(requests, *sides, keys=Path(keys) if keys else None, listener=listener))
+    requests = tuple(make_request(table, **words) for table in tables)
+    matter = Matter(requests, Path(keys) if keys else None)
+    return list(differences(matter, endpoint_of(source, "source"), endpoint_of(target, "target"), listener))
 
 
 def differences(
-    requests: Sequence[Request],
-    source: Endpoint,
-    target: Endpoint,
-    *,
-    keys: Path | None = None,
-    listener: Listener | None = None,
+    matter: Matter, source: Endpoint, target: Endpoint, listener: Listener | None = None
 ) -> Iterator[Difference]:
     """Compare what each request means; see :func:`diff`."""
     hears = listener or Listener()
-    with closing(open_target(target)) as local, open_source(source) as server, _file(keys) as file:
-        for request in requests:
+    with closing(open_target(target)) as local, open_source(source) as server, _file(matter.keys) as file:
+        for request in matter.requests:
             yield _difference(server, local, request, file, hears)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.engine import URL
 
 from pgpull.errors import SettingsError
 
@@ -45,6 +46,21 @@ class Endpoint:
     def secrets(self) -> tuple[str, ...]:
         """The values that must not be seen anywhere."""
         return tuple(value for name, value in self.parameters.items() if name in _SECRETS and value)
+
+
+def endpoint_of(url: str | URL | Endpoint, what: str) -> Endpoint:
+    """Take an endpoint as it is, and read a URL.
+
+    Args:
+        url: either, or SQLAlchemy's own kind of URL.
+        what: what it is called, for the error message.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if isinstance(url, Endpoint):
+        return url
+    return parse_url(url.render_as_string(hide_password=False) if isinstance(url, URL) else url, what)
 
 
 def parse_url(text: str, what: str) -> Endpoint:

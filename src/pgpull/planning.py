@@ -59,7 +59,7 @@ def check(request: Request, looked: Looked) -> None:
     Raises:
         PlanError: the scope names what is not there, or a privilege lacks.
     """
-    _check_scope(request.scope, looked.source)
+    check_scope(request.scope, looked.source)
     _check_privileges(request, looked)
 
 
@@ -170,7 +170,12 @@ def check_deletions(plan: Plan, here: int) -> None:
         )
 
 
-def _check_scope(scope: Scope, shape: Shape) -> None:
+def check_scope(scope: Scope, shape: Shape) -> None:
+    """Make sure that a side has the columns that a scope names.
+
+    Raises:
+        PlanError: it has not, or the window's is no date.
+    """
     for name, _ in scope.equals:
         if shape.column(name) is None:
             raise _no_such_column(shape, name)

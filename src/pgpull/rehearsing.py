@@ -25,7 +25,7 @@ from pgpull.applying import Applier
 from pgpull.comparing import key_batches
 from pgpull.deciding import decide, find
 from pgpull.diagnosis import SOURCE, TARGET, translated
-from pgpull.endpoints import Endpoint
+from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.guarding import guard
 from pgpull.looking import look
 from pgpull.model import (
@@ -46,7 +46,7 @@ from pgpull.model import (
 from pgpull.moving import Progress, flow, move_keyed
 from pgpull.patience import Patience
 from pgpull.requesting import Words, make_request
-from pgpull.running import Listener, endpoint
+from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
 from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
@@ -95,8 +95,8 @@ def forecast(
     """
     return rehearse(
         make_request(table, **words),
-        endpoint(source, "source"),
-        endpoint(target, "target"),
+        endpoint_of(source, "source"),
+        endpoint_of(target, "target"),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
         examples=examples,
         listener=listener,

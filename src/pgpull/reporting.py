@@ -29,9 +29,11 @@ from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
 from pgpull.model import Difference, Forecast, Plan, Reject, Report, Strategy, Tally
+from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
 from pgpull.rejecting import open_private
 from pgpull.running import Listener
 from pgpull.sessions import Session
+from pgpull.surveying import Survey
 from pgpull.wording import (
     as_json,
     banner_lines,
@@ -121,6 +123,7 @@ class Reporter(Listener):
         self._log = _open_log(log_file, self._warn) if log_file else None
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._writes = True
         self._rejected = 0
         self._expected = 0
         self._started = self._told = time.monotonic()
@@ -179,6 +182,10 @@ class Reporter(Listener):
         """Say what happened on the way."""
         self._warn(text)
 
+    def only_looks(self) -> None:
+        """Hear that nothing will be written: what is said of an early end says so, and holds no tally."""
+        self._writes = False
+
     # --- how it ended ------------------------------------------------------------------------------------
 
     def finished(self, report: Report) -> None:
@@ -234,6 +241,18 @@ class Reporter(Listener):
             self._warn(f"all keys that differ are in {keys} (readable by you alone)")
         self._print_json({"tables": [difference_json(each) for each in differences]}, code)
 
+    def surveyed(self, survey: Survey, said: Sequence[str] = ()) -> None:
+        """Show what is here; ``said`` holds words of the user's that a pull needs as well."""
+        if self._machine:
+            return self._print_json(survey_json(survey), 0)
+        self._print_lines(heading_lines(survey))
+        self._say("")
+        marks = ASCII if self._out.options.ascii_only else BLOCKS
+        for line in picture(survey, self._out.width, marks, said):
+            self._record(logging.INFO, line.plain)
+            self._out.print(line, soft_wrap=True)
+        return None
+
     def failed(self, error: PgpullError) -> None:
         """Print an error: the fact, the hint, and what is in by now."""
         self._stop_bar()
@@ -243,7 +262,7 @@ class Reporter(Listener):
     def interrupted(self) -> None:
         """Say what is in after Ctrl-C, and how to go on."""
         self._stop_bar()
-        self._print_error("interrupted", "whole batches are in; run the same command again to go on")
+        self._print_error("interrupted", f"{self._kept}; run the same command again to go on")
         self._print_json({"error": "interrupted"}, 130)
 
     def broke(self, error: BaseException) -> None:
@@ -251,12 +270,16 @@ class Reporter(Listener):
         self._stop_bar()
         self._print_error(
             f"internal error: {type(error).__name__}",
-            "this is a bug in pgpull; --verbose shows where. Whole batches are in",
+            f"this is a bug in pgpull; --verbose shows where. {self._kept.capitalize()}",
         )
         if self._verbose:
             frames = "".join(traceback.format_tb(error.__traceback__))
             self._errors.print(Text(frames), soft_wrap=True)
         self._print_json({"error": f"internal error: {type(error).__name__}"}, 1)
+
+    @property
+    def _kept(self) -> str:
+        return "whole batches are in" if self._writes else "nothing was written"
 
     # --- one way out for each kind -----------------------------------------------------------------------
 
@@ -271,18 +294,19 @@ class Reporter(Listener):
 
     def _print_json(self, facts: dict[str, object], exit_code: int) -> None:
         if self._machine:
-            tally = {"tally": asdict(self._tally)} if not {"tally", "tables"} & facts.keys() else {}
+            tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
             print(json.dumps({**facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
 
     def _print_lines(self, lines: list[tuple[str, str]]) -> None:
         for label, text in lines:
             self._record(logging.INFO, f"{label} {text}")
         if not self._out.is_terminal:
+            widest = max(len(label) for label, _ in lines)
             for label, text in lines:
-                self._say(f"{label:<5} {text}")
+                self._say(f"{label:<{widest}} {text}")
             return
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold cyan", no_wrap=True, width=5)
+        grid.add_column(style="bold cyan", no_wrap=True, min_width=5)
         grid.add_column(overflow="fold")
         for label, text in lines:
             grid.add_row(label, Text(text, "yellow" if label == "NOTE" else ""))

@@ -15,7 +15,7 @@ from pgpull.applying import Applier
 from pgpull.comparing import compare_in_full, unequal
 from pgpull.deciding import decide
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
-from pgpull.endpoints import Endpoint, parse_url
+from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
 from pgpull.looking import look
@@ -98,21 +98,13 @@ def pull(
     request = make_request(table, **words)
     return run(
         request,
-        endpoint(source, "source"),
-        endpoint(target, "target"),
+        endpoint_of(source, "source"),
+        endpoint_of(target, "target"),
         rejects=Path(rejects) if rejects else default_rejects(request),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
         retries=retries,
         listener=listener,
     )
-
-
-def endpoint(url: str | URL | Endpoint, what: str) -> Endpoint:
-    """Read what a caller names a database with."""
-    if isinstance(url, Endpoint):
-        return url
-    text = url.render_as_string(hide_password=False) if isinstance(url, URL) else url
-    return parse_url(text, what)
 
 
 def run(
