@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
 from pgpull.model import Limit, TableName, Tally, Wire
-from pgpull.streams import Batch, Piece, in_batches, in_pieces
+from pgpull.streams import Batch
 
 
 @pytest.mark.parametrize(
@@ -105,25 +105,3 @@ def test_the_halves_of_a_batch_are_the_batch(rows: list[bytes]) -> None:
     assert [*first.rows, *second.rows] == rows
     assert len(first) > 0
     assert len(second) > 0
-
-
-@given(st.lists(st.binary(min_size=1, max_size=3), max_size=900), st.integers(1, 700), st.data())
-def test_batches_hold_every_row_in_order_however_far_each_was_read(
-    rows: list[bytes], most: int, data: st.DataObject
-) -> None:
-    seen: list[bytes] = []
-    for batch in in_batches(in_pieces(rows, most), Wire.TEXT):
-        for _ in zip(batch.pieces(), range(data.draw(st.integers(0, 3))), strict=False):
-            pass  # a first try that breaks off somewhere
-        again = [row for piece in batch.pieces() for row in piece]
-        assert again == list(batch.rows)
-        assert 0 < len(batch) <= most
-        seen += again
-    assert seen == rows
-
-
-def test_a_batch_of_wide_rows_closes_early() -> None:
-    pieces = list(in_pieces([b"x" * 1_000_000] * 7, 1000))
-    assert [len(piece.rows) for piece in pieces if not piece.closes] == [1] * 6
-    assert [place for place, piece in enumerate(pieces) if piece.closes] == [4, 7]
-    assert all(isinstance(piece, Piece) for piece in pieces)

@@ -16,16 +16,19 @@ from psycopg.sql import Composed
 
 from pgpull.diagnosis import TARGET, lost, translated
 from pgpull.errors import Unequal
-from pgpull.model import BATCH_BYTES, Comparison, Digest, Known, Method, Plan
+from pgpull.model import Comparison, Digest, Known, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import comparing as sql
 from pgpull.sql.comparing import CHANGED, EXTRA, MISSING
-from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, in_pieces, pour
+from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, pour
 
 _BUCKET_ROWS: Final = 256
 _MOST_BUCKETS: Final = 4096
 _WORTH_A_FINGERPRINT: Final = 20_000
 """Rows in scope: below this, sending all keys at once takes less time than asking twice."""
+
+_MOST_AT_ONCE: Final = 1 << 30
+"""What the target takes of keys is no batch: nothing of it is committed, nor tried again."""
 
 _ROUND: Final = 4
 """Batches whose keys are taken off the target at a time."""
@@ -197,7 +200,7 @@ class _Comparing:
 
     def _pieces(self, statement: Composed) -> Iterator[Piece]:
         outflow = Outflow(self._source.connection, statement.as_bytes(self._source.connection))
-        return in_pieces(outflow, BATCH_BYTES)
+        return outflow.pieces(_MOST_AT_ONCE)
 
     def _pass_on(self, ahead: Iterable[Piece], *, digests: bool) -> int:
         try:

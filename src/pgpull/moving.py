@@ -13,7 +13,7 @@ from pgpull.comparing import key_batches
 from pgpull.model import Plan, Strategy, Tally
 from pgpull.sessions import Session
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
-from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches, in_pieces
+from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches
 
 Progress = Generator[tuple[Tally, int]]
 """What became of some rows; and, once a batch is through, its bytes."""
@@ -52,7 +52,7 @@ def flow(
 ) -> Progress:
     """Move the rows that some statements send, one after the other; see :func:`move`."""
     outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
-    pieces = chain.from_iterable(in_pieces(outflow, plan.request.batch_rows) for outflow in outflows)
+    pieces = chain.from_iterable(outflow.pieces(plan.request.batch_rows) for outflow in outflows)
     fetched = 0
     try:
         with ReadAhead(pieces, source.cancel) as ready:

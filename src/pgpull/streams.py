@@ -12,13 +12,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.sql import Composed
+from psycopg.waiting import Wait
 
 from pgpull.diagnosis import SOURCE, translated
 from pgpull.errors import PgpullError
@@ -31,44 +36,7 @@ _TRAILER: Final = b"\xff\xff"
 _PIECE_ROWS: Final = 256
 _PIECE_BYTES: Final = 128 * 1024
 _PIECES_AHEAD: Final = 8
-"""Together a megabyte: what the source sends while the target commits."""
-
-
-class Outflow:
-    """The rows of a COPY TO STDOUT, one message each, without a binary header or trailer.
-
-    ``announced`` is the number of rows that the server says it sent, once all have come.
-
-    Raises:
-        ConnectionLost: on reading, if the connection went away.
-        PgpullError: on reading, for anything else that the server said.
-    """
-
-    def __init__(self, connection: psycopg.Connection, statement: bytes) -> None:
-        self._connection = connection
-        self._statement = statement
-        self.announced: int | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        with translated(SOURCE, self._connection), self._connection.cursor() as cursor:
-            with cursor.copy(self._statement) as copy:
-                messages = iter(copy)
-                for first in messages:
-                    yield from _without_header(bytes(first))
-                    break
-                for message in messages:
-                    if message != _TRAILER:
-                        yield bytes(message)
-            self.announced = cursor.rowcount
-
-
-def _without_header(message: bytes) -> Iterator[bytes]:
-    """Yield the first row, which shares its message with the binary header; nothing if there is no row."""
-    if message.startswith(_SIGNATURE):
-        extension = int.from_bytes(message[15:19])
-        message = message[19 + extension :]
-    if message and message != _TRAILER:
-        yield message
+"""Together a megabyte: what the source sends while the target commits. A wide row takes the room of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +47,93 @@ class Piece:
     closes: bool
 
 
-def in_pieces(rows: Iterable[bytes], most: int) -> Iterator[Piece]:
-    """Cut a stream of rows into pieces, and mark where a batch ends.
+class Outflow:
+    """The rows of a COPY TO STDOUT, one message each, without a binary header or trailer.
+
+    The driver's own reading takes ten times as long for a row as libpq does; so the messages are taken from
+    libpq, by the driver's documented wrapper (psycopg: ``pq``), and handed over some at a time.
+
+    ``announced`` is the number of rows that the server says it sent, once all have come.
 
     Args:
-        rows: the stream.
-        most: rows in a batch; a batch of wide rows ends earlier, at :data:`~pgpull.model.BATCH_BYTES`.
+        connection: the source's, in its transaction, with nothing else under way.
+        statement: the COPY.
     """
-    piece: list[bytes] = []
-    count = size = start = 0
-    for row in rows:
-        piece.append(row)
-        count += 1
-        size += len(row)
-        closes = count >= most or size >= BATCH_BYTES
-        if closes or len(piece) >= _PIECE_ROWS or size - start >= _PIECE_BYTES:
-            yield Piece(piece, closes)
-            piece = []
-            count, size = (0, 0) if closes else (count, size)
-            start = size
-    if count:
-        yield Piece(piece, closes=True)
+
+    def __init__(self, connection: psycopg.Connection, statement: bytes) -> None:
+        self._connection = connection
+        self._statement = statement
+        self.announced: int | None = None
+
+    def pieces(self, most: int) -> Iterator[Piece]:
+        """Yield the rows in pieces, and mark where a batch ends.
+
+        Args:
+            most: rows in a batch; a batch of wide rows ends earlier, at :data:`~pgpull.model.BATCH_BYTES`.
+
+        Raises:
+            ConnectionLost: the connection went away.
+            PgpullError: anything else that the server said.
+        """
+        with translated(SOURCE, self._connection):
+            self._begin()
+            count = size = 0
+            while rows := self._some(min(_PIECE_ROWS, most - count)):
+                count += len(rows)
+                size += sum(map(len, rows))
+                closes = count >= most or size >= BATCH_BYTES or self.announced is not None
+                yield Piece(rows, closes)
+                if closes:
+                    count = size = 0
+            if count:  # the trailer came alone
+                yield Piece((), closes=True)
+
+    def _begin(self) -> None:
+        self._connection.pgconn.send_query(self._statement)
+        self._check(ExecStatus.COPY_OUT)
+        self._first = True
+
+    def _check(self, wanted: ExecStatus) -> PGresult:
+        result: PGresult = self._connection.wait(execute(self._connection.pgconn))[-1]
+        if result.status != wanted:
+            raise error_from_result(result, encoding=self._connection.info.encoding)
+        return result
+
+    def _some(self, most: int) -> list[bytes]:
+        """Take up to so many rows, fewer if they are wide; none once all have come."""
+        rows: list[bytes] = []
+        if self.announced is not None:
+            return rows
+        take, size = self._connection.pgconn.get_copy_data, 0
+        while len(rows) < most and size < _PIECE_BYTES:
+            length, message = take(1)
+            if length > 0:
+                size += length
+                rows.append(bytes(message))
+                if self._first:
+                    self._first, rows = False, _without_header(rows[0])
+                elif length == len(_TRAILER) and rows[-1] == _TRAILER:
+                    rows.pop()
+            elif length == 0:
+                self._connection.wait(_readable())
+                self._connection.pgconn.consume_input()
+            else:
+                self.announced = self._check(ExecStatus.COMMAND_OK).command_tuples
+                break
+        return rows
+
+
+def _readable() -> PQGen[None]:
+    while not (yield Wait.R):
+        pass
+
+
+def _without_header(message: bytes) -> list[bytes]:
+    """Return the first row, which shares its message with the binary header, or no row if there is none."""
+    if message.startswith(_SIGNATURE):
+        extension = int.from_bytes(message[15:19])
+        message = message[19 + extension :]
+    return [message] if message and message != _TRAILER else []
 
 
 class Batch:
@@ -239,7 +273,8 @@ class ReadAhead:
     def __init__(self, pieces: Iterator[Piece], interrupt: Callable[[], None]) -> None:
         self._pieces = pieces
         self._interrupt = interrupt
-        self._ready: queue.Queue[Piece | BaseException | None] = queue.Queue(_PIECES_AHEAD)
+        self._ready: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_PIECES_AHEAD)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._read, name="pgpull-reader", daemon=True)
 
@@ -259,19 +294,21 @@ class ReadAhead:
         last: BaseException | None = None
         try:
             for piece in self._pieces:
-                if not self._put(piece):
+                if not self._has_room(_units(piece)):
                     break
+                self._ready.put(piece)
         except BaseException as error:
             last = error
         finally:
-            self._put(last)
+            self._ready.put(last)
 
-    def _put(self, item: Piece | BaseException | None) -> bool:
-        while not self._leaving.is_set():
-            with suppress(queue.Full):
-                self._ready.put(item, timeout=0.2)
-                return True
-        return False
+    def _has_room(self, units: int) -> bool:
+        """Wait until there is room, or nobody takes anything any more."""
+        for _ in range(units):
+            while not self._room.acquire(timeout=0.2):
+                if self._leaving.is_set():
+                    return False
+        return not self._leaving.is_set()
 
     def _taken(self) -> Iterator[Piece]:
         while (item := self._ready.get()) is not None:
@@ -279,4 +316,9 @@ class ReadAhead:
                 raise ReadFailed(item)
             if isinstance(item, BaseException):
                 raise item
+            self._room.release(_units(item))
             yield item
+
+
+def _units(piece: Piece) -> int:
+    return min(_PIECES_AHEAD, 1 + sum(map(len, piece.rows)) // (2 * _PIECE_BYTES))
