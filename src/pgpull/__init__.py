@@ -5,8 +5,6 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
-from importlib.metadata import version
-
 from pgpull.diffing import diff
 from pgpull.errors import (
     Conflict,
@@ -28,7 +26,14 @@ from pgpull.rehearsing import forecast
 from pgpull.running import Listener, pull
 from pgpull.surveying import Survey, status
 
-__version__ = version("pgpull")
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # reading the installed files' records takes as long as a small pull
+        from importlib.metadata import version
+
+        return version("pgpull")
+    raise AttributeError(name)
+
 
 __all__ = [
     "Comparison",

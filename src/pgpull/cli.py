@@ -11,7 +11,6 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from pgpull import __version__, demo
 from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, OnConflict, Request
@@ -38,6 +37,8 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from pgpull import __version__  # read when asked for
+
         typer.echo(f"pgpull {__version__}")
         raise typer.Exit
 
@@ -213,6 +214,7 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
 
 
 def _foretell(reporter: Reporter, options: Options, request: Request) -> int:
+    reporter.only_looks()
     settings = load(options.env_file)
     forecast = rehearse(
         request,
@@ -383,12 +385,15 @@ def run_demo(
     folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where it all lives.")] = Path(
         "pgpull-demo"
     ),
-    rows: Annotated[int, typer.Option(min=1, help="Messages on the pretended server.")] = demo.DEFAULT_ROWS,
+    rows: Annotated[int | None, typer.Option(min=1, help="Messages on the pretended server.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the two servers, and remove their data.")] = False,
 ) -> None:
     """Start two private Postgres servers, and pull between them."""
+    from pgpull import demo  # no other command has to wait for it
+
+    count = rows or demo.DEFAULT_ROWS
     try:
-        raise typer.Exit(demo.stop(folder, typer.echo) if stop else demo.run(folder, rows, typer.echo))
+        raise typer.Exit(demo.stop(folder, typer.echo) if stop else demo.run(folder, count, typer.echo))
     except PgpullError as error:
         raise typer.Exit(_failed(Reporter(), error)) from None
 

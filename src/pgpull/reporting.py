@@ -24,6 +24,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -121,6 +122,7 @@ class Reporter(Listener):
         self._out = Console(stderr=machine, highlight=False, quiet=quiet)
         self._errors = Console(stderr=True, highlight=False)
         self._log = _open_log(log_file, self._warn) if log_file else None
+        self._spinner: Status | None = None
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._writes = True
@@ -145,14 +147,18 @@ class Reporter(Listener):
         """Print the banner."""
         self._stop_bar()
         self._print_lines(banner_lines(plan, source, target))
+        self._start_spinner("comparing both sides")
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:  # noqa: ARG002
         """Print how rows will move, and begin to show progress."""
+        self._stop_bar()
         self._print_lines(plan_lines(plan))
         guess, found = plan.estimate, plan.comparison
         self._expected = found.rows if found else guess.rows if guess else 0
         self._started = self._told = time.monotonic()
-        if plan.strategy is not Strategy.NOTHING:
+        if not self._writes:
+            self._start_spinner("trying what would move")
+        elif plan.strategy is not Strategy.NOTHING:
             self._start_bar()
 
     def progressed(self, tally: Tally, size: int) -> None:
@@ -222,8 +228,9 @@ class Reporter(Listener):
             self._record(logging.INFO, f"would {label}: {text.strip()}")
         if forecast.examples:
             self._say(f"the first {len(forecast.examples)} of the rows to insert:")
-        for line in example_lines(forecast):
-            self._say(f"  {line}", "dim")
+        for line in example_lines(forecast):  # on a screen, one line for a row
+            wrap = not self._out.is_terminal
+            self._out.print(Text(f"  {line}", "dim"), no_wrap=True, overflow="ellipsis", soft_wrap=wrap)
         self._say(f"its tally: {tally_text(forecast.tally)}", "bold")
         self._print_json(forecast_json(forecast), forecast.exit_code)
 
@@ -328,6 +335,11 @@ class Reporter(Listener):
 
     # --- the bar -----------------------------------------------------------------------------------------
 
+    def _start_spinner(self, text: str) -> None:
+        if self._out.is_terminal and not self._quiet:
+            self._spinner = self._out.status(text)
+            self._spinner.start()
+
     def _start_bar(self) -> None:
         if self._quiet or not self._out.is_terminal:
             return
@@ -336,6 +348,9 @@ class Reporter(Listener):
         self._bar.start()
 
     def _stop_bar(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
