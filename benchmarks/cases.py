@@ -28,6 +28,7 @@ class Start(Enum):
 
     EMPTY = "the target is empty"
     SAME = "both sides are the same"
+    MIXED = "since both sides were the same, 1 % of the source's rows have changed, and 1 % more are new"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ CASES = (
     Case("skip", "pgpull again, nothing new, skip", Start.SAME),
     Case("update", "pgpull again, nothing new, update by row versions", Start.SAME, versions=True),
     Case("update-hashes", "pgpull again, nothing new, update by hashes alone", Start.SAME),
+    Case("mixed", "pgpull again, 1 % new and 1 % changed, update by row versions", Start.MIXED, versions=True),
+    Case("mixed-hashes", "pgpull again, 1 % new and 1 % changed, update by hashes alone", Start.MIXED),
 )
 
 
@@ -75,6 +78,8 @@ def commands(name: str, pair: Pair) -> list[list[str]]:
         "skip": [[*_pgpull(), "--on-conflict", "skip"]],
         "update": [by_versions],
         "update-hashes": [by_hashes],
+        "mixed": [by_versions],
+        "mixed-hashes": [by_hashes],
     }
     return pipelines[name]
 

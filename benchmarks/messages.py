@@ -60,6 +60,17 @@ cross join lateral (
 ) as texts
 """
 
+# One row in a hundred, wherever it is in the table.
+CHOSEN = "mod(uuid_hash_extended(message_id, 0), 100) = 0"
+
+CHANGE = f"""
+update askwealth.message set annotations = coalesce(annotations, '{{}}') || '{{"edited": true}}' where {CHOSEN}
+"""
+
+CHANGE_BACK = f"""
+update askwealth.message set annotations = nullif(annotations - 'edited', '{{}}') where {CHOSEN}
+"""
+
 # Hashing is what takes the time, so more than one processor helps.
 WORKERS = 2
 ROWS_AT_ONCE = 20_000
@@ -92,6 +103,27 @@ def make_rows(server: Server, rows: int) -> None:
     vacuum(server)
 
 
+def change_some(server: Server, rows: int) -> Written:
+    """Change one row in a hundred, and add as many new ones; return how many.
+
+    Args:
+        server: the database, with the table as it was made.
+        rows: how many were made.
+    """
+    updated = server.tell(CHANGE)
+    _make(server, rows, rows + _share(rows))
+    vacuum(server)
+    return Written(inserted=_share(rows), updated=updated)
+
+
+def change_back(server: Server, rows: int) -> None:
+    """Make every row what it was before :func:`change_some`, and delete those that were new."""
+    new = f"generate_series({rows}, {rows + _share(rows) - 1})"
+    server.tell(f"delete from {TABLE} using {new} as i where message_id = md5('message ' || i)::uuid")
+    server.tell(CHANGE_BACK)
+    vacuum(server)
+
+
 def vacuum(server: Server) -> None:
     """Do what autovacuum does in time: the first reader of new rows marks them, page by page."""
     server.tell(f"vacuum (analyze) {TABLE}")
@@ -104,15 +136,21 @@ def extent(server: Server) -> Extent:
     return int(rows), int(total)
 
 
-def count(server: Server) -> int:
-    """Return how many rows there are; none where there is no table."""
-    exists = server.ask(f"select to_regclass('{TABLE}') is not null")
-    return int(server.ask(f"select count(*) from {TABLE}")) if exists else 0
+def is_as_made(server: Server, rows: int) -> bool:
+    """Say whether the table has so many rows, and none of them is left changed by a run that was cut off."""
+    if not server.ask(f"select to_regclass('{TABLE}') is not null"):
+        return False
+    question = f"select count(*), count(*) filter (where annotations ? 'edited') from {TABLE}"
+    return server.ask_row(question) == (rows, 0)
 
 
 def size(server: Server) -> int:
     """Return the bytes of the table, without its indexes."""
     return int(server.ask(f"select pg_table_size('{TABLE}')"))
+
+
+def _share(rows: int) -> int:
+    return max(1, rows // 100)
 
 
 def _make(server: Server, first: int, end: int) -> None:
