@@ -8,13 +8,15 @@ is longer than any float of Python.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
+from benchmarks.servers import Server
 
 TABLE = "askwealth.message"
 
-SCHEMA = b"""
+SCHEMA = """
 drop schema if exists askwealth cascade;
 create schema askwealth;
 create table askwealth.message (
@@ -58,35 +60,105 @@ cross join lateral (
 ) as texts
 """
 
+# One row in a hundred, wherever it is in the table.
+CHOSEN = "mod(uuid_hash_extended(message_id, 0), 100) = 0"
+
+CHANGE = f"""
+update askwealth.message set annotations = coalesce(annotations, '{{}}') || '{{"edited": true}}' where {CHOSEN}
+"""
+
+CHANGE_BACK = f"""
+update askwealth.message set annotations = nullif(annotations - 'edited', '{{}}') where {CHOSEN}
+"""
+
 # Hashing is what takes the time, so more than one processor helps.
 WORKERS = 2
 ROWS_AT_ONCE = 20_000
 
 
-def make_table(url: str) -> None:
-    """Make the table, empty, with its three indexes; drop what was there.
+@dataclass(frozen=True)
+class Written:
+    """How many rows were written, and how."""
 
-    Args:
-        url: the database.
-    """
-    with psycopg.connect(url) as connection:
-        connection.execute(SCHEMA)
+    inserted: int = 0
+    updated: int = 0
 
 
-def make_rows(url: str, rows: int) -> None:
+Extent = tuple[int, int]
+
+
+def make_table(server: Server) -> None:
+    """Make the table, empty, with its three indexes; drop what was there."""
+    server.tell(SCHEMA)
+
+
+def make_rows(server: Server, rows: int) -> None:
     """Fill the table.
 
     Args:
-        url: the database, with the table and no rows in it.
+        server: the database, with the table and no rows in it.
         rows: how many.
     """
-    starts = range(0, rows, ROWS_AT_ONCE)
+    _make(server, 0, rows)
+    vacuum(server)
+
+
+def change_some(server: Server, rows: int) -> Written:
+    """Change one row in a hundred, and add as many new ones; return how many.
+
+    Args:
+        server: the database, with the table as it was made.
+        rows: how many were made.
+    """
+    updated = server.tell(CHANGE)
+    _make(server, rows, rows + _share(rows))
+    vacuum(server)
+    return Written(inserted=_share(rows), updated=updated)
+
+
+def change_back(server: Server, rows: int) -> None:
+    """Make every row what it was before :func:`change_some`, and delete those that were new."""
+    new = f"generate_series({rows}, {rows + _share(rows) - 1})"
+    server.tell(f"delete from {TABLE} using {new} as i where message_id = md5('message ' || i)::uuid")
+    server.tell(CHANGE_BACK)
+    vacuum(server)
+
+
+def vacuum(server: Server) -> None:
+    """Do what autovacuum does in time: the first reader of new rows marks them, page by page."""
+    server.tell(f"vacuum (analyze) {TABLE}")
+
+
+def extent(server: Server) -> Extent:
+    """Return how many rows there are, and a hash of them all that ignores their order."""
+    question = f"select count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) from {TABLE} t"
+    rows, total = server.ask_row(question)
+    return int(rows), int(total)
+
+
+def is_as_made(server: Server, rows: int) -> bool:
+    """Say whether the table has so many rows, and none of them is left changed by a run that was cut off."""
+    if not server.ask(f"select to_regclass('{TABLE}') is not null"):
+        return False
+    question = f"select count(*), count(*) filter (where annotations ? 'edited') from {TABLE}"
+    return server.ask_row(question) == (rows, 0)
+
+
+def size(server: Server) -> int:
+    """Return the bytes of the table, without its indexes."""
+    return int(server.ask(f"select pg_table_size('{TABLE}')"))
+
+
+def _share(rows: int) -> int:
+    return max(1, rows // 100)
+
+
+def _make(server: Server, first: int, end: int) -> None:
+    starts = range(first, end, ROWS_AT_ONCE)
     with ThreadPoolExecutor(WORKERS) as workers:
-        list(workers.map(lambda first: _make_some(url, first, min(first + ROWS_AT_ONCE, rows) - 1), starts))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("vacuum (analyze) askwealth.message")
+        list(workers.map(lambda start: _make_some(server, start, min(start + ROWS_AT_ONCE, end) - 1), starts))
 
 
-def _make_some(url: str, first: int, last: int) -> None:
-    with psycopg.connect(url) as connection:
+def _make_some(server: Server, first: int, last: int) -> None:
+    with psycopg.connect(server.url) as connection:
         connection.execute(ROWS, {"first": first, "last": last})
