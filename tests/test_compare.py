@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +10,11 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from pgpull import Report, pull
+from tenacity import wait_fixed
+
+from pgpull import Listener, Report, Tally, patience, pull
 from tests.conftest import MakePair
-from tests.support import Pair
+from tests.support import Pair, Proxy
 
 
 def pulled(pair: Pair, table: str = "t", **what: Any) -> Report:
@@ -31,6 +34,30 @@ def found(report: Report) -> tuple[int, int, int | None]:
     comparison = report.plan.comparison
     assert comparison
     return comparison.missing, comparison.changed, comparison.extra
+
+
+class Meanwhile(Listener):
+    """Does a deed, once, when the plan stands or, with ``after``, when so many rows are done."""
+
+    def __init__(self, deed: Callable[[], object], after: int = 0) -> None:
+        self._deeds = [deed]
+        self._after = after
+
+    def planned(self, *_: Any) -> None:
+        self._when(0)
+
+    def progressed(self, tally: Tally, size: int) -> None:
+        self._when(tally.fetched)
+
+    def _when(self, rows: int) -> None:
+        if rows >= self._after and self._deeds:
+            self._deeds.pop()()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses between tries short."""
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 
 # --- hashes ----------------------------------------------------------------------------------------------
@@ -68,8 +95,12 @@ def test_a_row_hash_sees_what_equality_does_not(make_pair: MakePair) -> None:
     columns = ", ".join(f"c{n} {kind}" for n, (kind, *_) in enumerate(ALIKE))
     pair = make_pair(schema=f"create table t (id int primary key, {columns})")
     for n, (_, theirs, ours) in enumerate(ALIKE):
-        pair.source(f"insert into t (id, c{n}) values ({n}, {theirs}), ({n} + 100, {ours}), ({n} + 200, {ours})")
-        pair.target(f"insert into t (id, c{n}) values ({n}, {ours}), ({n} + 100, {theirs}), ({n} + 200, {ours})")
+        pair.source(
+            f"insert into t (id, c{n}) values ({n}, {theirs}), ({n} + 100, {ours}), ({n} + 200, {ours})"
+        )
+        pair.target(
+            f"insert into t (id, c{n}) values ({n}, {ours}), ({n} + 100, {theirs}), ({n} + 200, {ours})"
+        )
     unlike = 2 * len(ALIKE)
     report = pulled(pair, mirror=True)
     assert found(report) == (0, unlike, 0)
@@ -77,7 +108,9 @@ def test_a_row_hash_sees_what_equality_does_not(make_pair: MakePair) -> None:
     assert pair.same("t")
 
 
-@pytest.mark.parametrize("kind", ["bigint", "int", "smallint", "text", "varchar", "uuid", "timestamptz", "bool"])
+@pytest.mark.parametrize(
+    "kind", ["bigint", "int", "smallint", "text", "varchar", "uuid", "timestamptz", "bool"]
+)
 def test_a_row_with_one_value_is_told_apart_too(make_pair: MakePair, kind: str) -> None:
     values = {
         "bigint": "0 4294967297 -1 -4294967298",
@@ -121,3 +154,43 @@ def test_values_that_change_places_are_seen(make_pair: MakePair) -> None:
     )
     assert found(pulled(pair)) == (0, 60, None)
     assert pair.same("t")
+
+
+# --- lost connections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+@pytest.mark.parametrize(("here", "strategy"), [(100, "merge"), (3_300, "keyed")])
+def test_a_source_lost_between_batches_is_compared_anew_and_each_row_counts_once(
+    guarded: Pair, make_proxy: Callable[..., Proxy], here: int, strategy: str, on_conflict: str
+) -> None:
+    outdated = here // 4 if on_conflict == "update" else 0
+    guarded.target(
+        f"insert into t select g, repeat('x', 500) from generate_series(1, {here}) g",
+        f"update t set v = 'old' where id <= {outdated}",
+    )
+    proxy = make_proxy(guarded.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(200_000))
+    report = pulled(
+        guarded,
+        source=guarded.source_through(proxy),
+        on_conflict=on_conflict,
+        batch_size=100,
+        retries=1,
+        listener=cut,
+    )
+    assert report.passes == 2
+    assert report.plan.strategy == strategy
+    assert counts(report) == (3_999 - here, outdated, here - outdated, 1)
+    assert report.rejects
+    assert len(report.rejects.read_text().splitlines()) == 1
+
+
+@pytest.fixture
+def guarded(make_pair: MakePair) -> Pair:
+    """Give a pair of which one row of 4,000 is refused by the target."""
+    create = "create table t (id int primary key, v text not null)"
+    pair = make_pair(schema=create, target_schema=create.replace("not null", "not null, check (id <> 3999)"))
+    pair.source("insert into t select g, repeat('x', 500) from generate_series(1, 4000) g", "analyze t")
+    return pair

@@ -273,14 +273,15 @@ class _Pull:
                     self._flow(source, [copy_keyed(plan, keys) for keys in batches], applier, strategy)
         elif plan.strategy is not Strategy.NOTHING:
             self._flow(source, [sql.copy_out(plan)], applier, plan.strategy)
-        if plan.comparison:
-            self._pass_over(plan.comparison.rows - (self._tally.fetched - before))
+        moved = self._tally.fetched - before
+        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         return applier.transactions
 
     def _pass_over(self, rows: int) -> None:
         """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
-        left = max(0, rows - self._written_before)
-        self._count(Tally(fetched=left, skipped=left))
+        now = self._tally
+        skipped = max(0, now.skipped + rows - self._written_before)
+        self._tally = replace(now, fetched=now.fetched - now.skipped + skipped, skipped=skipped)
         self._listener.progressed(self._tally, self._bytes)
 
     def _flow(

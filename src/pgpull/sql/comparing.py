@@ -31,6 +31,9 @@ IN_BULK: Final = SQL("""
            set_config('parallel_tuple_cost', '0.001', true)
 """)
 
+# A pass that broke off has left its cursor open.
+CLOSE_ALL: Final = SQL("CLOSE ALL")
+
 DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(THEIRS, DIFFERING)
 
 # --- hashes ----------------------------------------------------------------------------------------------
