@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.sql import SQL
-
 from tenacity import wait_fixed
 
-from pgpull import Listener, Report, Tally, patience, pull
+from pgpull import ConnectionLost, Listener, Report, Tally, patience, pull
 from tests.conftest import MakePair
-from tests.support import Pair, Proxy
+from tests.support import Pair, Proxy, Server, Side
+
+SIDES: tuple[Side, Side] = ("source", "target")
+
+EMPTY = """
+    set client_min_messages to error;
+    drop schema if exists pgpull cascade;
+    drop schema public cascade;
+    create schema public"""
 
 
 def pulled(pair: Pair, table: str = "t", **what: Any) -> Report:
@@ -34,6 +41,38 @@ def found(report: Report) -> tuple[int, int, int | None]:
     comparison = report.plan.comparison
     assert comparison
     return comparison.missing, comparison.changed, comparison.extra
+
+
+class Sides(Protocol):
+    """The fixture ``sides``."""
+
+    def __call__(self, schema: str, target_schema: str | None = None) -> Pair:
+        """Make both sides anew; ``target_schema`` is SQL for the target alone."""
+        ...
+
+
+@pytest.fixture(scope="module")
+def databases(servers: Callable[[int], Server], newest: int, oldest: int) -> Iterator[Pair]:
+    """Make one pair for all tests of this module that need no more."""
+    pair = Pair(servers(newest), servers(oldest), "compared_source", "compared_target")
+    for side in SIDES:
+        pair.server(side).create_database(pair.database(side))
+    yield pair
+    for side in SIDES:
+        pair.server(side).restore().drop_database(pair.database(side))
+
+
+@pytest.fixture
+def sides(databases: Pair) -> Sides:
+    """Empty the databases of the pair, and run a schema on both sides."""
+
+    def make(schema: str, target_schema: str | None = None) -> Pair:
+        for side, statements in zip(SIDES, (schema, target_schema or schema), strict=True):
+            databases.server(side).restore()
+            databases.run(side, EMPTY, statements)
+        return databases
+
+    return make
 
 
 class Meanwhile(Listener):
@@ -91,9 +130,9 @@ ALIKE = [
 ]
 
 
-def test_a_row_hash_sees_what_equality_does_not(make_pair: MakePair) -> None:
+def test_a_row_hash_sees_what_equality_does_not(sides: Sides) -> None:
     columns = ", ".join(f"c{n} {kind}" for n, (kind, *_) in enumerate(ALIKE))
-    pair = make_pair(schema=f"create table t (id int primary key, {columns})")
+    pair = sides(f"create table t (id int primary key, {columns})")
     for n, (_, theirs, ours) in enumerate(ALIKE):
         pair.source(
             f"insert into t (id, c{n}) values ({n}, {theirs}), ({n} + 100, {ours}), ({n} + 200, {ours})"
@@ -111,7 +150,7 @@ def test_a_row_hash_sees_what_equality_does_not(make_pair: MakePair) -> None:
 @pytest.mark.parametrize(
     "kind", ["bigint", "int", "smallint", "text", "varchar", "uuid", "timestamptz", "bool"]
 )
-def test_a_row_with_one_value_is_told_apart_too(make_pair: MakePair, kind: str) -> None:
+def test_a_row_with_one_value_is_told_apart_too(sides: Sides, kind: str) -> None:
     values = {
         "bigint": "0 4294967297 -1 -4294967298",
         "int": "0 1 -1 2147483647",
@@ -120,7 +159,7 @@ def test_a_row_with_one_value_is_told_apart_too(make_pair: MakePair, kind: str) 
         "timestamptz": "infinity -infinity 2000-01-01Z 2000-01-01T01:11:34.967297Z",
         "bool": "true false",
     }.get(kind, "a A b B").split()
-    pair = make_pair(schema=f"create table t (id int primary key, v {kind})")
+    pair = sides(f"create table t (id int primary key, v {kind})")
     for n, one in enumerate([None, *values]):
         for m, other in enumerate([None, *values]):
             number = 10 * n + m
@@ -144,8 +183,8 @@ def test_a_row_hash_sees_letter_case_that_a_collation_does_not(make_pair: MakePa
     assert pair.same("t")
 
 
-def test_values_that_change_places_are_seen(make_pair: MakePair) -> None:
-    pair = make_pair(schema="create table t (id int primary key, a int, b int, c text, d text)")
+def test_values_that_change_places_are_seen(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, a int, b int, c text, d text)")
     pair.source("insert into t select g, g, -g, g, -g from generate_series(1, 100) g")
     pair.target(
         "insert into t select g, case g % 2 when 0 then g else -g end, case g % 2 when 0 then -g else g end,"
@@ -188,9 +227,92 @@ def test_a_source_lost_between_batches_is_compared_anew_and_each_row_counts_once
 
 
 @pytest.fixture
-def guarded(make_pair: MakePair) -> Pair:
+def guarded(sides: Sides) -> Pair:
     """Give a pair of which one row of 4,000 is refused by the target."""
     create = "create table t (id int primary key, v text not null)"
-    pair = make_pair(schema=create, target_schema=create.replace("not null", "not null, check (id <> 3999)"))
+    pair = sides(create, target_schema=create.replace("not null", "not null, check (id <> 3999)"))
     pair.source("insert into t select g, repeat('x', 500) from generate_series(1, 4000) g", "analyze t")
     return pair
+
+
+# --- new rows --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def diary(sides: Sides) -> Pair:
+    """Give a pair whose source has a row for each hour from 2025 on, in no order, for two people."""
+    pair = sides("create table t (id int primary key, who text, created_at timestamptz, day date)")
+    pair.source(
+        "insert into t select g, case g % 2 when 0 then 'ann' else 'bob' end, at, (at + interval '12 h')::date"
+        " from generate_series(0, 999) g,"
+        " lateral (select timestamptz '2025-01-01 00:00Z' + (g * 7919 % 1000) * interval '1 h' as at) x"
+    )
+    return pair
+
+
+def old_rows(pair: Pair, until: str) -> None:
+    """Let the target have the rows until then, by any other way."""
+    rows = pair.source(f"select id, who, created_at, day from t where created_at < '{until}'")
+    with psycopg.connect(pair.target_url) as connection:
+        connection.cursor().executemany("insert into t values (%s, %s, %s, %s)", rows)
+
+
+@pytest.mark.parametrize(
+    ("what", "asked", "inserted"),
+    [
+        ({}, 1000 - 240 + 2, 760),
+        ({"overlap": "1d"}, 1000 - 240 + 25, 760),
+        ({"overlap": "0s"}, 1000 - 240 + 1, 760),
+        ({"until": "2025-01-12"}, 26, 24),
+        ({"until": "2025-01-10"}, 2, 0),
+        ({"since": "2025-01-20"}, 1000 - 19 * 24, 1000 - 19 * 24),
+        ({"equals": {"who": "ann"}}, None, 380),
+        ({"window": "day", "overlap": "0s"}, 1000 - 240 + 12, 760),
+        ({"window": "day", "overlap": "0s", "timezone": "Asia/Kathmandu"}, 1000 - 240 + 12, 760),
+        ({"window": "day", "overlap": "1d"}, 1000 - 240 + 36, 760),
+    ],
+    ids=str,
+)
+def test_new_asks_for_the_rows_from_the_newest_one_here_on(
+    diary: Pair, what: dict[str, Any], asked: int | None, inserted: int
+) -> None:
+    old_rows(diary, "2025-01-11 00:00Z")
+    report = pulled(diary, new=True, on_conflict="skip", **what)
+    assert asked is None or report.tally.fetched == asked
+    assert report.tally.inserted == inserted
+    assert found(pulled(diary, new=True, on_conflict="skip", **what))[0] == 0
+
+
+def test_new_brings_everything_where_nothing_is_here(diary: Pair) -> None:
+    assert pulled(diary, new=True).tally.inserted == 1000
+    assert diary.same("t")
+
+
+@pytest.mark.parametrize("value", ["infinity", "2999-01-01", "9999-12-31", "294276-12-31"])
+@pytest.mark.parametrize("window", ["created_at", "day"])
+def test_rows_of_the_future_keep_no_new_rows_out(diary: Pair, window: str, value: str) -> None:
+    old_rows(diary, "2025-01-11 00:00Z")
+    diary.target(f"insert into t (id, {window}) values (-1, '{value}')")
+    assert pulled(diary, new=True, window=window).tally.inserted == 760
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("until", ["2000-01-01", "2025-02-08"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_new_leaves_no_gap_when_a_run_breaks_off(
+    diary: Pair, make_proxy: Callable[..., Proxy], retries: int, until: str
+) -> None:
+    old_rows(diary, until)
+    proxy = make_proxy(diary.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(200_000))
+    words: dict[str, Any] = {"new": True, "overlap": "2h", "batch_size": 10, "retries": retries}
+    through: dict[str, Any] = {"source": diary.source_through(proxy), "listener": cut}
+    diary.source("alter table t add note text", "update t set note = repeat('x', 5000)")
+    diary.target("alter table t add note text")
+    if retries:
+        assert pulled(diary, **words, **through).passes == 2
+    else:
+        with pytest.raises(ConnectionLost):
+            pulled(diary, **words, **through)
+        assert 0 < pulled(diary, **words).tally.inserted < 1000
+    assert diary.images("source", "t", "id") == diary.images("target", "t", "id")

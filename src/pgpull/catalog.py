@@ -173,8 +173,8 @@ def understands(session: Session, scope: Scope, shape: Shape, timezone: str) -> 
     return True
 
 
-def newest(session: Session, shape: Shape, request: Request) -> datetime | None:
-    """Return the newest value of the window's column in scope, as an instant, or None.
+def newest(session: Session, shape: Shape, request: Request, now: datetime) -> datetime | None:
+    """Return the newest value of the window's column in scope up to now, as an instant, or None.
 
     Raises:
         PlanError: the database does not understand the scope.
@@ -182,7 +182,7 @@ def newest(session: Session, shape: Shape, request: Request) -> datetime | None:
     """
     check_condition(session, request.scope, shape, request.timezone)
     with translated(session.side, session.connection):
-        row = session.connection.execute(sql.newest(shape, request.scope, request.timezone)).fetchone()
+        row = session.connection.execute(sql.newest(shape, request.scope, request.timezone, now)).fetchone()
     return datetime.fromisoformat(row[0]) if row and row[0] else None
 
 

@@ -142,6 +142,8 @@ def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
     few = f"{wanted:,} of {found.rows:,} rows"
     if not plan.keys_as_text:
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
+    if plan.request.new is not None:
+        return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
     if wanted > _KEYED_SHARE * found.rows:
         return Strategy.MERGE, f"{few} are wanted: reading all in order takes less than asking for so many"
     return Strategy.KEYED, f"only {few} are wanted"

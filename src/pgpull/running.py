@@ -21,7 +21,19 @@ from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
 from pgpull.looking import look
-from pgpull.model import Known, Limit, Method, OnConflict, Plan, Reject, Report, Request, Strategy, Tally
+from pgpull.model import (
+    Known,
+    Limit,
+    Method,
+    OnConflict,
+    Plan,
+    Reject,
+    Report,
+    Request,
+    Scope,
+    Strategy,
+    Tally,
+)
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_request
@@ -156,6 +168,8 @@ class _Pull:
         self._allowed = allowed
         self._listener = listener
         self._patience = Patience(retries, listener.noticed)
+        self._scope: Scope | None = None
+        """What the first look came to."""
         self._started = time.monotonic()
         self._tally = Tally()
         self._written_before = 0
@@ -193,7 +207,8 @@ class _Pull:
             with open_source(self._source) as source:
                 guard(source, self._target, self._allowed)
                 before = versions.horizons(self._target)
-                plan = look(source, self._target, self._request)
+                plan = look(source, self._target, self._request, self._scope)
+                self._scope = plan.request.scope
                 self._listener.looked(plan, source, self._target)
                 plan, known = self._compared(source, plan)
                 self._listener.planned(plan, source, self._target)

@@ -7,12 +7,13 @@ conditions of a scope, then what is said to the source and what is said to the t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Column, Key, OwnedSequence, Plan, Reference, Scope, Shape, TableName, Trigger, Wire
-from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
+from pgpull.sql.parts import condition, instant_of, listed, name_of, rows_of, same_key, verbatim
 
 # --- asking a database about itself and its tables -------------------------------------------------------
 
@@ -206,8 +207,11 @@ def explain(plan: Plan) -> Composed:
 
 
 def copy_out(plan: Plan) -> Composed:
-    """Send the rows in scope."""
-    return SQL("COPY ({}) TO STDOUT (FORMAT {})").format(_select(plan), SQL(plan.wire.value))
+    """Send the rows in scope; new rows oldest first, as the next pull begins at the newest that is here."""
+    window, order = plan.request.scope.window, Composed([])
+    if plan.request.new is not None and window is not None:
+        order = SQL(" ORDER BY {}").format(Identifier(window.column))
+    return SQL("COPY ({}{}) TO STDOUT (FORMAT {})").format(_select(plan), order, SQL(plan.wire.value))
 
 
 # --- to the target ---------------------------------------------------------------------------------------
@@ -234,15 +238,19 @@ def any_row(shape: Shape, scope: Scope, timezone: str) -> Composed:
     return SQL("SELECT EXISTS (SELECT FROM {}{})").format(rows_of(shape), scoped)
 
 
-def newest(shape: Shape, scope: Scope, timezone: str) -> Composed:
-    """Ask for the newest value of the window's column in scope, spelled as an instant in UTC."""
+def newest(shape: Shape, scope: Scope, timezone: str, now: datetime) -> Composed:
+    """Ask for the newest value of the window's column in scope up to now, spelled as an instant in UTC.
+
+    A row of the future would keep all rows of today out.
+    """
     assert scope.window is not None, "who asks for the newest row has a window"
     column = Identifier(scope.window.column)
     instant = SQL("max({})").format(column)
-    if (found := shape.column(scope.window.column)) and found.type.base != "timestamptz":
+    found = shape.column(scope.window.column)
+    if found and found.type.base != "timestamptz":
         instant = SQL("max({})::timestamp AT TIME ZONE {}").format(column, Literal(timezone))
-    # a calendar ends where Python's does
-    real = SQL("{} BETWEEN '0001-01-03' AND '9999-12-29'").format(column)
+    # a calendar begins where Python's does
+    real = SQL("{} BETWEEN '0001-01-03' AND {}").format(column, instant_of(now, found, timezone))
     return SQL(
         """SELECT to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00') FROM {}{}"""
     ).format(instant, rows_of(shape), condition(scope, shape, timezone, [real]))

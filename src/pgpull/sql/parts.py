@@ -43,7 +43,7 @@ def verbatim(text: str) -> SQL:
 # --- the scope -------------------------------------------------------------------------------------------
 
 
-def _instant(instant: datetime, column: Column | None, timezone: str) -> Composed:
+def instant_of(instant: datetime, column: Column | None, timezone: str) -> Composed:
     """An end of a window, typed so that the column's own index can serve it.
 
     A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
@@ -59,9 +59,9 @@ def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
     column = shape.column(window.column)
     name = Identifier(window.column)
     if window.since is not None:
-        yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))
+        yield SQL("{} >= {}").format(name, instant_of(window.since, column, timezone))
     if window.until is not None:
-        yield SQL("{} < {}").format(name, _instant(window.until, column, timezone))
+        yield SQL("{} < {}").format(name, instant_of(window.until, column, timezone))
 
 
 def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
