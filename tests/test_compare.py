@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL
 from tenacity import wait_fixed
 
-from pgpull import ConnectionLost, Listener, Report, Tally, patience, pull
+from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy, Server, Side
 
@@ -316,3 +316,236 @@ def test_new_leaves_no_gap_when_a_run_breaks_off(
             pulled(diary, **words, **through)
         assert 0 < pulled(diary, **words).tally.inserted < 1000
     assert diary.images("source", "t", "id") == diary.images("target", "t", "id")
+
+
+# --- mirror ----------------------------------------------------------------------------------------------
+
+
+def test_a_mirror_deletes_what_the_server_has_no_more_and_nothing_out_of_scope(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, who text)")
+    pair.source(
+        "insert into t select g, case g % 2 when 0 then 'ann' else 'bob' end from generate_series(1, 40) g"
+    )
+    pulled(pair)
+    pair.source("delete from t where id <= 4", "update t set who = 'cid' where id in (10, 11)")
+    pair.target("insert into t values (100, 'bob')")
+    report = pulled(pair, equals={"who": "ann"}, mirror=True)
+    assert found(report) == (0, 0, 2)
+    assert (report.deleted, report.kept, report.exit_code) == (2, 0, 0)
+    assert pair.target("select id from t where id <= 4 or id in (10, 11, 100) order by 1") == [
+        (1,), (3,), (10,), (11,), (100,),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "set default", "no action", "restrict"])
+@pytest.mark.parametrize("deferrable", ["", "deferrable initially deferred"])
+def test_a_mirror_keeps_the_rows_that_others_refer_to(sides: Sides, on_delete: str, deferrable: str) -> None:
+    pair = sides("create table t (id int primary key)")
+    pair.target(f"create table child (id int references t on delete {on_delete} {deferrable})")
+    pair.target("insert into t select generate_series(1, 10)", "insert into child values (3), (4), (null)")
+    pair.source("insert into t values (1), (2)")
+    report = pulled(pair, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept, report.exit_code) == (6, 2, 4)
+    assert pair.target("select id from t order by 1") == [(1,), (2,), (3,), (4,)]
+    assert pair.target("select id from child order by 1") == [(3,), (4,), (None,)]
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "no action"])
+def test_a_mirror_keeps_whatever_a_row_that_stays_hangs_on(sides: Sides, on_delete: str) -> None:
+    pair = sides(f"create table t (id int primary key, parent int references t on delete {on_delete})")
+    pair.source("insert into t values (1, null)")
+    # a chain that ends in a row that is needed, one that does not, and a circle
+    pair.target(
+        "insert into t values (1, null), (10, null), (11, 10), (12, 11)",
+        "insert into t values (20, null), (21, 20), (30, 31), (31, 30)",
+        f"create table child (id int references t on delete {on_delete})",
+        "insert into child values (12)",
+    )
+    report = pulled(pair, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept, report.exit_code) == (4, 3, 4)
+    assert pair.target("select id from t order by 1") == [(1,), (10,), (11,), (12,)]
+    assert pair.target("select count(*) from child where id = 12") == [(1,)]
+
+
+@pytest.mark.parametrize(("table", "parent"), [("t", "t1"), ("t1", "t"), ("t1", "t1"), ("t", "t")])
+def test_a_mirror_sees_who_refers_to_a_partition_or_to_its_root(sides: Sides, table: str, parent: str) -> None:
+    pair = sides("""
+        create table t (id int primary key) partition by range (id);
+        create table t1 partition of t for values from (0) to (100)""")
+    pair.target(f"create table child (id int references {parent} on delete cascade) partition by hash (id)")
+    pair.target("create table child1 partition of child for values with (modulus 1, remainder 0)")
+    pair.target("insert into t values (1), (2), (3)", "insert into child values (2)")
+    pair.source("insert into t values (1)")
+    report = pulled(pair, table, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept) == (1, 1)
+    assert pair.target("select id from child") == [(2,)]
+
+
+def test_a_mirror_over_its_limit_writes_nothing_at_all(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, 'theirs' from generate_series(1, 90) g")
+    pair.target("insert into t select g, 'ours' from generate_series(2, 101) g")
+    before = pair.images("target", "t")
+    for limit in ("10%", 10, "0%", 0):
+        with pytest.raises(PlanError, match="11 of 100 local rows in scope") as caught:
+            pulled(pair, mirror=True, max_delete=limit)
+        assert caught.value.exit_code == 3
+    assert pair.images("target", "t") == before
+    assert pulled(pair, mirror=True, max_delete="11%").deleted == 11
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize("where", ["t", "t1"])
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_triggers_do_not_fire_for_deleted_rows(sides: Sides, how: str, where: str) -> None:
+    pair = sides("""
+        create table t (id int primary key) partition by range (id);
+        create table t1 partition of t for values from (0) to (1000)""")
+    pair.target(
+        "create table log (said text)",
+        "create function log() returns trigger language plpgsql as $$ begin"
+        " insert into log values (tg_op); if tg_op = 'DELETE' then return old; end if; return new; end $$",
+        f"create trigger row before insert or update or delete on {where} for each row execute function log()",
+        f"create trigger statement after delete on {where} for each statement execute function log()",
+        f"create trigger always after delete on {where} for each row execute function log()",
+        f"alter table {where} enable always trigger always",
+    )
+    pair.source("insert into t select generate_series(1, 10)")
+    words: dict[str, Any] = {how: True, "max_delete": "100%"}
+    pulled(pair, **words)
+    pair.target("insert into t values (11)", "truncate log")
+    assert pulled(pair, **words).deleted == {"mirror": 1, "replace": 11}[how]
+    assert pair.target("select * from log") == []
+    pair.target("delete from t where id = 1")
+    assert pair.target("select count(*) from log") == [(3 if where == "t" else 2,)]
+    assert ("always", "A") in pair.target("select tgname, tgenabled::text from pg_trigger")
+
+
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_rows_are_deleted_only_by_a_condition_that_local_understands(sides: Sides, how: str) -> None:
+    pair = sides("create table t (id int primary key); insert into t values (1)")
+    pair.source("create table only_there (id int)")
+    with pytest.raises(PlanError, match="cannot tell which of its rows are in scope") as caught:
+        pulled(pair, where="id in (select id from only_there)", **{how: True})
+    assert f"leave out --{how}" in caught.value.hint
+    assert pair.target("select * from t") == [(1,)]
+
+
+@pytest.mark.parametrize("where", ["id = 1) or (id = 2", "id = 1) -- (", "true) or (true", "true limit 1 --"])
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_a_condition_cannot_reach_out_of_its_parentheses(sides: Sides, how: str, where: str) -> None:
+    pair = sides("create table t (id int primary key, created_at timestamptz)")
+    pair.source("insert into t select g, now() from generate_series(1, 10) g")
+    pair.target("insert into t select g, now() from generate_series(1, 10) g")
+    with pytest.raises(PlanError, match="does not take the condition"):
+        pulled(pair, where=where, since="2000-01-01", max_delete="100%", **{how: True})
+    assert pair.target("select count(*) from t") == [(10,)]
+
+
+# --- replace ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outdated(sides: Sides) -> Pair:
+    """Give a pair whose rows are all out of date here, and some of which the server refuses to have had."""
+    create = "create table t (id int generated always as identity primary key, who text, v text)"
+    pair = sides(create)
+    pair.source(
+        "insert into t (who, v) select case g % 2 when 0 then 'ann' else 'bob' end, repeat('new', 500)"
+        " from generate_series(1, 1000) g"
+    )
+    pair.target(
+        "insert into t (who, v) select case g % 2 when 0 then 'ann' else 'bob' end, 'old'"
+        " from generate_series(1, 1100) g",
+        "alter table t alter id restart",
+    )
+    return pair
+
+
+def test_replacing_leaves_what_the_server_has_and_nothing_out_of_scope(outdated: Pair) -> None:
+    report = pulled(outdated, replace=True, equals={"who": "ann"}, batch_size=100)
+    assert (report.deleted, report.tally.inserted, report.exit_code) == (550, 500, 0)
+    assert outdated.images("source", "t where who = 'ann'") == outdated.images("target", "t where who = 'ann'")
+    assert outdated.target("select count(*) from t where who = 'bob' and v = 'old'") == [(550,)]
+    assert outdated.target("insert into t (who) values ('cid') returning id") == [(1100,)]
+
+
+class Stop(Exception):
+    """What a listener raises."""
+
+
+def stop() -> None:
+    raise Stop
+
+
+def breaks_off(pair: Pair, make_proxy: Callable[..., Proxy], how: str) -> None:
+    """Replace everything, and be stopped half way through."""
+    words: dict[str, Any] = {"replace": True, "batch_size": 50}
+    if how == "an exception":
+        with pytest.raises(Stop):
+            pulled(pair, listener=Meanwhile(stop, after=300), **words)
+    elif how == "too many rejects":
+        pair.target("alter table t add check (v <> repeat('new', 500) or id < 300) not valid")
+        with pytest.raises(TooManyRejects):
+            pulled(pair, max_errors=100, **words)
+    else:
+        side: Side = "source" if how == "a lost source" else "target"
+        proxy = make_proxy(pair.server(side))
+        url = pair.source_through(proxy) if side == "source" else pair.target_through(proxy)
+        cut = Meanwhile(lambda: proxy.cut_after(500_000, "down" if side == "source" else "up"))
+        with pytest.raises(ConnectionLost) as caught:
+            pulled(pair, listener=cut, **{side: url}, **words)
+        assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("how", ["an exception", "too many rejects", "a lost source", "a lost target"])
+def test_replacing_is_all_or_nothing(outdated: Pair, make_proxy: Callable[..., Proxy], how: str) -> None:
+    before = outdated.images("target", "t")
+    breaks_off(outdated, make_proxy, how)
+    assert outdated.images("target", "t") == before
+
+
+@pytest.mark.usefixtures("hasty")
+def test_replacing_starts_anew_when_the_source_is_lost(
+    outdated: Pair, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(outdated.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(500_000))
+    report = pulled(
+        outdated, source=outdated.source_through(proxy), replace=True, retries=1, batch_size=50, listener=cut
+    )
+    assert report.passes == 2
+    assert (report.deleted, *counts(report)) == (1100, 1000, 0, 0, 0)
+    assert outdated.same("t")
+
+
+def test_rows_without_a_key_can_be_replaced(sides: Sides) -> None:
+    pair = sides("create table t (v text, created_at timestamptz)")
+    rows = (
+        "insert into t select '{}', timestamptz '2025-01-01Z' + g % 10 * interval '1 day'"
+        " from generate_series(1, {}) g"
+    )
+    pair.source(rows.format("new", 50))
+    pair.target(rows.format("old", 60))
+    report = pulled(pair, replace=True, since="2025-01-05")
+    assert (report.deleted, report.tally.inserted) == (36, 30)
+    assert pair.target("select v, count(*) from t group by 1 order by 1") == [("new", 30), ("old", 24)]
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "no action"])
+def test_rows_that_others_refer_to_are_not_replaced(sides: Sides, on_delete: str) -> None:
+    pair = sides(f"create table t (id int primary key, part int, above int references t on delete {on_delete})")
+    pair.source("insert into t values (1, 1, null), (2, 1, 1), (3, 2, null)")
+    pair.target("insert into t values (1, 1, null), (2, 1, 1), (3, 2, 1)")
+    before = pair.rows("target", "t")
+    with pytest.raises(PlanError, match=r"other rows of public\.t refer to rows in scope") as caught:
+        pulled(pair, replace=True, equals={"part": 1})
+    assert "--on-conflict update --mirror" in caught.value.hint
+    assert pair.rows("target", "t") == before
+    pair.target(f"create table child (id int references t on delete {on_delete}); insert into child values (1)")
+    with pytest.raises(PlanError, match=r"other rows of public\.child refer to rows in scope"):
+        pulled(pair, replace=True)
+    assert pair.rows("target", "t") == before
+    pair.target("delete from child")
+    assert pulled(pair, replace=True).deleted == 3
+    assert pair.same("t")

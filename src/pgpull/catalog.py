@@ -75,13 +75,17 @@ def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str
         kind=kind,
         columns=tuple(columns),
         keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
-        triggers=tuple(Trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
+        triggers=tuple(_trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
         references=tuple(_reference(*row) for row in connection.execute(sql.REFERENCES, of_table)),
         rows=rows,
         heap=heap,
         standing=standing,
         sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
     )
+
+
+def _trigger(name: str, schema: str, table: str, enabled: str, on_write: bool, on_delete: bool) -> Trigger:
+    return Trigger(name, TableName(schema, table), enabled, on_write, on_delete)
 
 
 def _reference(
@@ -147,6 +151,8 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
     with translated(session.side, session.connection):
         try:
             session.connection.execute(sql.probe(scope, shape, timezone), binary=True)
+            if scope.where:
+                session.connection.execute(sql.probe_alone(scope.where, shape), binary=True)
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
             if error.sqlstate == _NO_PRIVILEGE:
                 raise

@@ -80,10 +80,11 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     _check_target_only(target, columns)
     _check_types(source, target, columns)
     key = _key(request, source, target, columns, target_has_rows)
-    if request.mirror and not scope_here:
+    if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
-            "leave out --mirror, or give a condition on the table's own columns",
+            f"leave out {'--mirror' if request.mirror else '--replace'},"
+            " or give a condition on the table's own columns",
         )
     keys = key.columns if key else ()
     updated = _updated(target, columns, keys)

@@ -34,6 +34,10 @@ IN_BULK: Final = SQL("""
 # A pass that broke off has left its cursor open.
 CLOSE_ALL: Final = SQL("CLOSE ALL")
 
+IN_BATCHES: Final = SQL("""
+    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+""")
+
 DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(THEIRS, DIFFERING)
 
 # --- hashes ----------------------------------------------------------------------------------------------

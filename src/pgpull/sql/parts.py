@@ -81,6 +81,12 @@ def condition(scope: Scope, shape: Shape, timezone: str, more: Iterable[Composab
     return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
 
 
+def outside(scope: Scope, shape: Shape, timezone: str) -> Composed:
+    """Return the condition that a row is not in scope, as `` WHERE ...``."""
+    filters = [*_filters(scope, shape, timezone)] or [SQL("true")]
+    return SQL(" WHERE (") + SQL(" AND ").join(filters) + SQL(") IS NOT TRUE")
+
+
 def young(horizon: int) -> Composed:
     """The rows that a transaction wrote which was not over when the one of that number was the oldest.
 
