@@ -179,11 +179,11 @@ class Applier:
 @contextmanager
 def triggers_held(cursor: psycopg.Cursor, plan: Plan) -> Iterator[None]:
     """Keep the user's triggers from firing inside a block, within the transaction that is under way."""
-    triggers, table = held_triggers(plan.request, plan.target), plan.table
+    triggers = held_triggers(plan.request, plan.target)
     for trigger in triggers:
-        cursor.execute(sql.disable_trigger(table, trigger))
+        cursor.execute(sql.disable_trigger(trigger))
     yield
     if triggers:  # ALTER TABLE refuses a table whose deferred checks are still to come
         cursor.execute(sql.CHECK_CONSTRAINTS_NOW)
     for trigger in triggers:
-        cursor.execute(sql.enable_trigger(table, trigger))
+        cursor.execute(sql.enable_trigger(trigger))

@@ -81,7 +81,7 @@ def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str
         kind=kind,
         columns=tuple(columns),
         keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
-        triggers=tuple(Trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
+        triggers=tuple(_trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
         references=tuple(_reference(*row) for row in connection.execute(sql.REFERENCES, of_table)),
         rows=rows,
         heap=heap,
@@ -115,6 +115,10 @@ def rules_of(session: Session, table: TableName) -> Rules:
             others=bool(others and others[0]),
             partitions=tuple(row[0] for row in connection.execute(rehearsing.PARTITIONS, named)),
         )
+
+
+def _trigger(name: str, schema: str, table: str, enabled: str, on_write: bool, on_delete: bool) -> Trigger:
+    return Trigger(name, TableName(schema, table), enabled, on_write, on_delete)
 
 
 def _reference(
@@ -180,6 +184,8 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
     with translated(session.side, session.connection):
         try:
             session.connection.execute(sql.probe(scope, shape, timezone), binary=True)
+            if scope.where:
+                session.connection.execute(sql.probe_alone(scope.where, shape), binary=True)
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
             if error.sqlstate == _NO_PRIVILEGE:
                 raise
@@ -206,8 +212,8 @@ def understands(session: Session, scope: Scope, shape: Shape, timezone: str) -> 
     return True
 
 
-def newest(session: Session, shape: Shape, request: Request) -> datetime | None:
-    """Return the newest value of the window's column in scope, as an instant, or None.
+def newest(session: Session, shape: Shape, request: Request, now: datetime) -> datetime | None:
+    """Return the newest value of the window's column in scope up to now, as an instant, or None.
 
     Raises:
         PlanError: the database does not understand the scope.
@@ -215,7 +221,7 @@ def newest(session: Session, shape: Shape, request: Request) -> datetime | None:
     """
     check_condition(session, request.scope, shape, request.timezone)
     with translated(session.side, session.connection):
-        row = session.connection.execute(sql.newest(shape, request.scope, request.timezone)).fetchone()
+        row = session.connection.execute(sql.newest(shape, request.scope, request.timezone, now)).fetchone()
     return datetime.fromisoformat(row[0]) if row and row[0] else None
 
 

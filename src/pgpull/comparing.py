@@ -93,6 +93,7 @@ class _Comparing:
 
     def run(self, method: Method, known: Known | None, of: Digest) -> Comparison:
         """Compare from the start."""
+        self._cursor.execute(sql.CLOSE_ALL)
         self._cursor.execute(sql.DROP)
         self._cursor.execute(sql.create_theirs(self._plan))
         with self._target.connection.transaction():

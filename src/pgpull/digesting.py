@@ -9,7 +9,7 @@ from pgpull.model import Column, Digest, Identity, Image
 
 # Types whose equality is identity: any two values that differ to the eye get different hashes, and one value
 # has one hash on every server. Not so numeric (1.0 = 1.00), floats (0 = -0), jsonb, interval (24:00 = 1 day),
-# bpchar, citext, arrays (whose bounds are not hashed), enums (hashed by oid).
+# citext, arrays (whose bounds are not hashed), enums (hashed by oid).
 _NATIVE: Final = frozenset(
     "bool bytea date int2 int4 int8 macaddr oid text time timestamp timestamptz uuid varchar".split()
 )
@@ -37,7 +37,9 @@ def digest_of(pairs: Iterable[tuple[Column, Column]], source: Identity, target: 
 def _image(theirs: Column, ours: Column) -> Image:
     if theirs.type.base != ours.type.base:
         return Image(ours.name, by_way_of=_common(theirs, ours))
-    return Image(ours.name, ours.type.base if ours.type.builtin and ours.type.base in _NATIVE else None)
+    # char(5) and char(6) pad the same value differently: cast to text, they are alike
+    native = ours.type.base in _NATIVE or (ours.type.base == "bpchar" and theirs.type.name == ours.type.name)
+    return Image(ours.name, ours.type.base if ours.type.builtin and native else None)
 
 
 def _common(theirs: Column, ours: Column) -> str | None:

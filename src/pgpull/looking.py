@@ -6,17 +6,25 @@ from dataclasses import replace
 from datetime import datetime
 
 from pgpull import catalog, planning
-from pgpull.model import Plan, Request, Window
+from pgpull.model import Plan, Request, Scope, Window
 from pgpull.sessions import Session
 
 
-def look(source: Session, target: Session, request: Request, *, may_make: bool = True) -> Plan:
+def look(
+    source: Session,
+    target: Session,
+    request: Request,
+    settled: Scope | None = None,
+    *,
+    may_make: bool = True,
+) -> Plan:
     """Return the plan for what is asked, as far as it can be made before any row is read.
 
     Args:
         source: the server.
         target: the local side.
         request: what is asked for.
+        settled: the scope that an earlier look of the same pull came to; the newest row here is another now.
         may_make: whether a table that a private target lacks may be made.
 
     Raises:
@@ -34,9 +42,11 @@ def look(source: Session, target: Session, request: Request, *, may_make: bool =
     looked = planning.Looked(theirs, ours, source.identity, target.identity)
     planning.check(request, looked)
     catalog.check_condition(source, request.scope, theirs, request.timezone)
-    if request.new is not None:
+    if settled is not None:
+        request = replace(request, scope=settled)
+    elif request.new is not None:
         planning.check_window_here(request, ours)
-        request = _from_newest(request, catalog.newest(target, ours, request))
+        request = _from_newest(request, catalog.newest(target, ours, request, source.identity.now))
     plan = planning.make_plan(
         request,
         looked,

@@ -155,6 +155,8 @@ class Trigger:
     """A user's trigger that writing a row would fire, and how it stands enabled (O origin, A always)."""
 
     name: str
+    table: TableName
+    """The table itself, or one of its partitions."""
     enabled: str
     on_write: bool = True
     """Whether an INSERT or UPDATE fires it."""

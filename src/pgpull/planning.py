@@ -86,7 +86,8 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
-            "give a condition on columns that both sides have: local rows are to be deleted by it",
+            f"leave out {'--mirror' if request.mirror else '--replace'},"
+            " or give a condition on the table's own columns",
         )
     keys = key.columns if key else ()
     updated = _updated(target, columns, keys)
@@ -145,6 +146,8 @@ def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
     few = f"{wanted:,} of {found.rows:,} rows"
     if not plan.keys_as_text:
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
+    if plan.request.new is not None:
+        return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
     if wanted > _KEYED_SHARE * found.rows:
         return Strategy.MERGE, f"{few} are wanted: reading all in order takes less than asking for so many"
     return Strategy.KEYED, f"only {few} are wanted"

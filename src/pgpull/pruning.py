@@ -49,7 +49,8 @@ def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> 
 
 
 def _count(target: Session, statement: Composed) -> int:
-    with translated(TARGET, target.connection):
+    with translated(TARGET, target.connection), target.connection.transaction():
+        target.connection.execute(comparing.IN_BULK)
         return target.connection.execute(statement).rowcount
 
 
@@ -71,6 +72,7 @@ def prune(target: Session, plan: Plan) -> tuple[int, int]:
     """
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
+        cursor.execute(comparing.IN_BULK)
         with triggers_held(cursor, plan):
             for reference in plan.target.references:
                 cursor.execute(sql.lock_children(reference))
@@ -88,7 +90,9 @@ def _keep_referred(cursor: psycopg.Cursor, plan: Plan) -> int:
 
 def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int, int]:
     """Return how many rows a mirror would delete, and how many it would keep as other rows refer to them."""
-    with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+    with translated(TARGET, target.connection), target.connection.transaction():
+        cursor = target.connection.cursor()
+        cursor.execute(comparing.IN_BULK)
         kept = 0
         while more := _keep_referred(cursor, plan):
             kept += more
@@ -104,9 +108,9 @@ def check_referred(target: Session, plan: Plan) -> None:
     for reference in plan.target.references:
         with translated(TARGET, target.connection):
             row = target.connection.execute(sql.any_referring(plan, reference)).fetchone()
-        if row and row[0] and reference.table != plan.table:
+        if row and row[0]:
             raise PlanError(
-                f"rows of {reference.table} refer to rows in scope ({reference.name}):"
+                f"other rows of {reference.table} refer to rows in scope ({reference.name}):"
                 " deleting these would take those along, or fail",
                 "bring it up to date instead: --on-conflict update --mirror",
             )
@@ -119,8 +123,11 @@ def empty_scope(target: Session, plan: Plan) -> int:
         PlanError: rows of other tables refer to them.
     """
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+        cursor.execute(comparing.IN_BULK)
         for reference in plan.target.references:
             cursor.execute(sql.lock_children(reference))
         check_referred(target, plan)
         with triggers_held(cursor, plan):
-            return cursor.execute(sql.delete_scope(plan)).rowcount
+            deleted = cursor.execute(sql.delete_scope(plan)).rowcount
+        cursor.execute(comparing.IN_BATCHES)
+        return deleted

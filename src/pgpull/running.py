@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -19,7 +20,7 @@ from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
 from pgpull.looking import look
-from pgpull.model import Known, Limit, OnConflict, Plan, Reject, Report, Request, Tally
+from pgpull.model import Known, Limit, OnConflict, Plan, Reject, Report, Request, Scope, Tally
 from pgpull.moving import move
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
@@ -142,6 +143,8 @@ class _Pull:
         self._allowed = allowed
         self._listener = listener
         self._patience = Patience(retries, listener.noticed)
+        self._scope: Scope | None = None
+        """What the first look came to."""
         self._started = time.monotonic()
         self._tally = Tally()
         self._written_before = 0
@@ -179,7 +182,8 @@ class _Pull:
             with open_source(self._source) as source:
                 guard(source, self._target, self._allowed)
                 before = versions.horizons(self._target)
-                plan = look(source, self._target, self._request)
+                plan = look(source, self._target, self._request, self._scope)
+                self._scope = plan.request.scope
                 self._listener.looked(plan, source, self._target)
                 plan, known = decide(source, self._target, plan)
                 self._bytes += plan.comparison.bytes if plan.comparison else 0
@@ -237,14 +241,15 @@ class _Pull:
                     self._bytes += size
                     self._listener.progressed(self._tally, self._bytes)
                     self._check_limit(self._request.max_errors)
-        if plan.comparison:
-            self._pass_over(plan.comparison.rows - (self._tally.fetched - before))
+        moved = self._tally.fetched - before
+        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         return applier.transactions
 
     def _pass_over(self, rows: int) -> None:
         """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
-        left = max(0, rows - self._written_before)
-        self._count(Tally(fetched=left, skipped=left))
+        now = self._tally
+        skipped = max(0, now.skipped + rows - self._written_before)
+        self._tally = replace(now, fetched=now.fetched - now.skipped + skipped, skipped=skipped)
         self._listener.progressed(self._tally, self._bytes)
 
     def _count(self, tally: Tally) -> None:

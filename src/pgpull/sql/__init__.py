@@ -7,12 +7,13 @@ conditions of a scope, then what is said to the source and what is said to the t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Column, Key, OwnedSequence, Plan, Reference, Scope, Shape, TableName, Trigger, Wire
-from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
+from pgpull.sql.parts import condition, instant_of, listed, name_of, outside, rows_of, same_key, verbatim
 
 # --- asking a database about itself and its tables -------------------------------------------------------
 
@@ -103,18 +104,31 @@ KEYS: Final = SQL("""
      ORDER BY i.indisprimary DESC, i.indimmediate DESC, i.indnkeyatts, i.indexrelid
 """)
 
+# Those of its partitions too, unless they have them for their root, whose own stands for them.
 TRIGGERS: Final = SQL("""
-    SELECT tgname, tgenabled,
-           tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
-           tgtype & 8 <> 0          -- 8 DELETE
-      FROM pg_trigger
-     WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('O', 'A')
-       AND tgtype & 28 <> 0
-     ORDER BY tgname
+    WITH tables AS (
+        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p
+        UNION SELECT %(oid)s::oid
+    )
+    SELECT t.tgname, n.nspname, c.relname, t.tgenabled,
+           t.tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
+           t.tgtype & 8 <> 0          -- 8 DELETE
+      FROM pg_trigger AS t
+      JOIN pg_class AS c ON c.oid = t.tgrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE t.tgrelid IN (SELECT oid FROM tables) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+       AND t.tgtype & 28 <> 0
+       AND (t.tgrelid = %(oid)s OR coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0')  -- PostgreSQL 12 has none
+     ORDER BY t.tgrelid <> %(oid)s, t.tgname, n.nspname, c.relname
 """)
 
-# Foreign keys of other tables, or of its own, that refer to it; those of partitions come with their root's.
+# Foreign keys that refer to it or to one of its partitions. Those that partitions have for their root are the
+# root's; but what refers to the root refers to a partition that stands alone.
 REFERENCES: Final = SQL("""
+    WITH tables AS (
+        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p
+        UNION SELECT %(oid)s::oid
+    )
     SELECT r.conname, n.nspname, c.relname, c.relkind,
            ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
@@ -125,7 +139,9 @@ REFERENCES: Final = SQL("""
       FROM pg_constraint AS r
       JOIN pg_class AS c ON c.oid = r.conrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE r.confrelid = %(oid)s AND r.contype = 'f' AND r.conparentid = 0
+     WHERE r.contype = 'f' AND r.confrelid IN (SELECT oid FROM tables)
+       AND NOT EXISTS (SELECT FROM pg_constraint AS whole
+                        WHERE whole.oid = r.conparentid AND whole.confrelid IN (SELECT oid FROM tables))
      ORDER BY r.conname, n.nspname, c.relname
 """)
 
@@ -136,7 +152,8 @@ STANDING: Final = SQL("""
         UNION SELECT %(oid)s::oid
     )
     SELECT greatest(sum(c.reltuples), 0)::bigint,
-           bool_and(c.relkind = 'p' OR m.amname = 'heap'),
+           bool_and(c.relkind = 'p' OR coalesce(m.amname = 'heap', false))
+               AND has_table_privilege(%(oid)s::oid, 'SELECT'),
            md5(concat_ws(';',
                string_agg(c.oid::text, ',' ORDER BY c.oid),
                (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated),
@@ -200,14 +217,22 @@ def probe(scope: Scope, shape: Shape, timezone: str) -> Composed:
     return SQL("SELECT FROM {}{} LIMIT 0").format(rows_of(shape), condition(scope, shape, timezone))
 
 
+def probe_alone(where: str, shape: Shape) -> Composed:
+    """Ask for no row with a user's condition outside of any parentheses: it may not close ours."""
+    return SQL("SELECT FROM {} WHERE {}\n LIMIT 0").format(rows_of(shape), verbatim(where))
+
+
 def explain(plan: Plan) -> Composed:
     """Ask the planner for its estimate; never ANALYZE, which would run the query."""
     return SQL("EXPLAIN (FORMAT JSON) ") + _select(plan)
 
 
 def copy_out(plan: Plan) -> Composed:
-    """Send the rows in scope."""
-    return SQL("COPY ({}) TO STDOUT (FORMAT {})").format(_select(plan), SQL(plan.wire.value))
+    """Send the rows in scope; new rows oldest first, as the next pull begins at the newest that is here."""
+    window, order = plan.request.scope.window, Composed([])
+    if plan.request.new is not None and window is not None:
+        order = SQL(" ORDER BY {}").format(Identifier(window.column))
+    return SQL("COPY ({}{}) TO STDOUT (FORMAT {})").format(_select(plan), order, SQL(plan.wire.value))
 
 
 # --- to the target ---------------------------------------------------------------------------------------
@@ -245,15 +270,19 @@ def scope_condition(plan: Plan) -> Composable:
     return SQL("true AND ") + SQL(scope.as_string(None).removeprefix(" WHERE ") or "true")
 
 
-def newest(shape: Shape, scope: Scope, timezone: str) -> Composed:
-    """Ask for the newest value of the window's column in scope, spelled as an instant in UTC."""
+def newest(shape: Shape, scope: Scope, timezone: str, now: datetime) -> Composed:
+    """Ask for the newest value of the window's column in scope up to now, spelled as an instant in UTC.
+
+    A row of the future would keep all rows of today out.
+    """
     assert scope.window is not None, "who asks for the newest row has a window"
     column = Identifier(scope.window.column)
     instant = SQL("max({})").format(column)
-    if (found := shape.column(scope.window.column)) and found.type.base != "timestamptz":
+    found = shape.column(scope.window.column)
+    if found and found.type.base != "timestamptz":
         instant = SQL("max({})::timestamp AT TIME ZONE {}").format(column, Literal(timezone))
-    # a calendar ends where Python's does
-    real = SQL("{} BETWEEN '0001-01-03' AND '9999-12-29'").format(column)
+    # a calendar begins where Python's does
+    real = SQL("{} BETWEEN '0001-01-03' AND {}").format(column, instant_of(now, found, timezone))
     return SQL(
         """SELECT to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00') FROM {}{}"""
     ).format(instant, rows_of(shape), condition(scope, shape, timezone, [real]))
@@ -341,33 +370,36 @@ def lock_children(reference: Reference) -> Composed:
     return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(reference.table))
 
 
-def _referring(reference: Reference, parent: Composable) -> Composed:
-    """The rows of another table that refer to a row."""
+def any_referring(plan: Plan, reference: Reference) -> Composed:
+    """Ask whether a row that stays refers to one of the target's rows in scope."""
+    words = plan.request.scope, plan.target, plan.request.timezone
     child = SQL("") if reference.kind == "p" else SQL("ONLY ")
+    stays = outside(*words) if reference.table == plan.table else SQL("")
     same = SQL(" AND ").join(
-        SQL("c.{} = {}.{}").format(Identifier(own), parent, Identifier(theirs))
+        SQL("c.{} = p.{}").format(Identifier(own), Identifier(theirs))
         for own, theirs in zip(reference.columns, reference.referred, strict=True)
     )
-    return SQL("SELECT FROM {}{} AS c WHERE {}").format(child, name_of(reference.table), same)
-
-
-def any_referring(plan: Plan, reference: Reference) -> Composed:
-    """Ask whether a row of another table refers to one of the target's rows in scope."""
-    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
-    return SQL("SELECT EXISTS (SELECT FROM (SELECT * FROM {}{}) AS p WHERE EXISTS ({}))").format(
-        rows_of(plan.target), scope, _referring(reference, SQL("p"))
+    return SQL(
+        "SELECT EXISTS (SELECT FROM (SELECT * FROM {parents}{scope}) AS p"
+        " JOIN (SELECT * FROM {child}{stays}) AS c ON {same})"
+    ).format(
+        parents=rows_of(plan.target),
+        scope=condition(*words),
+        child=child + name_of(reference.table),
+        stays=stays,
+        same=same,
     )
 
 
-def disable_trigger(table: TableName, trigger: Trigger) -> Composed:
+def disable_trigger(trigger: Trigger) -> Composed:
     """Keep a trigger from firing; undone in the same transaction."""
-    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name_of(table), Identifier(trigger.name))
+    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name_of(trigger.table), Identifier(trigger.name))
 
 
-def enable_trigger(table: TableName, trigger: Trigger) -> Composed:
+def enable_trigger(trigger: Trigger) -> Composed:
     """Put a trigger back as it stood."""
     how = SQL("ENABLE ALWAYS") if trigger.enabled == "A" else SQL("ENABLE")
-    return SQL("ALTER TABLE {} {} TRIGGER {}").format(name_of(table), how, Identifier(trigger.name))
+    return SQL("ALTER TABLE {} {} TRIGGER {}").format(name_of(trigger.table), how, Identifier(trigger.name))
 
 
 def advance(sequence: OwnedSequence, shape: Shape) -> Composed:

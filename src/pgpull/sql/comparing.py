@@ -31,17 +31,36 @@ IN_BULK: Final = SQL("""
            set_config('parallel_tuple_cost', '0.001', true)
 """)
 
+# A pass that broke off has left its cursor open.
+CLOSE_ALL: Final = SQL("CLOSE ALL")
+
+IN_BATCHES: Final = SQL("""
+    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+""")
+
 DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(THEIRS, DIFFERING)
 
 # --- hashes ----------------------------------------------------------------------------------------------
 
 # For one such column there is no need to make a record of it first. All there since PostgreSQL 11.
 _OWN_HASH: Final = {
-    "int2": "hashint2extended",
-    "int4": "hashint4extended",
-    "int8": "hashint8extended",
-    "text": "hashtextextended",
-    "uuid": "uuid_hash_extended",
+    "int2": "hashint2extended({}, 0)",
+    "int4": "hashint4extended({}, 0)",
+    "int8": "hashint8extended({0}, {0} >> 32)",
+    "text": "hashtextextended({}, 0)",
+    "uuid": "uuid_hash_extended({}, 0)",
+}
+
+# Hashed by their bytes as text, whatever their collation takes for equal.
+_TEXTS: Final = ("bpchar", "text", "varchar")
+
+# The hash of eight bytes folds them into four first, so that int8 0 and 4294967297 have the same
+# (hashfunc.c, hashint8extended). As the bytes that they are sent as, all of them count.
+_BYTES: Final = {
+    "int8": "int8send",
+    "time": "time_send",
+    "timestamp": "timestamp_send",
+    "timestamptz": "timestamptz_send",
 }
 
 
@@ -62,14 +81,34 @@ def digest(of: Digest, encoding: str) -> Composed:
     if not of.by_record:
         return SQL("hashtextextended(ROW({})::text, 0)").format(SQL(", ").join(images))
     if len(images) == 1 and (function := _OWN_HASH.get(of.images[0].native or "")) and not of.convert:
-        return SQL("coalesce({}({}, 0), 0)").format(SQL(function), images[0])
+        return SQL("coalesce({}, 0)").format(SQL(function).format(_plain(of.images[0])))
     return SQL("hash_record_extended(ROW({}), 0)").format(SQL(", ").join(images))
 
 
 def _image(image: Image, of: Digest, encoding: str) -> Composable:
+    if image.native and image.native not in _TEXTS and of.by_record:
+        sent = _BYTES.get(image.native)
+        return SQL("{}({})").format(SQL(sent), _plain(image)) if sent else _plain(image)
+    as_text = _as_text(image)
+    if not of.convert:
+        return as_text
+    if not of.by_record:
+        return SQL("encode(convert_to({}, 'UTF8'), 'hex')").format(as_text)
+    # the bytes of a bytea are hashed as those of a text are
+    return as_text if encoding == "UTF8" else SQL("convert_to({}, 'UTF8')").format(as_text)
+
+
+def _plain(image: Image) -> Composable:
+    """The value as it is, below any domain."""
+    if image.native in _TEXTS:
+        return _as_text(image)
+    return SQL("{}::pg_catalog.{}").format(Identifier(image.column), SQL(image.native or "text"))
+
+
+def _as_text(image: Image) -> Composable:
     column = Identifier(image.column)
-    if image.native and image.native not in ("text", "varchar") and of.by_record:
-        return SQL("{}::pg_catalog.{}").format(column, SQL(image.native))
+    if image.native == "bpchar":  # cast to text, it would lose the blanks at its end
+        return SQL('textin(bpcharout({})) COLLATE "C"').format(column)
     value: Composable = column
     if image.by_way_of == "numeric":
         # whatever its scale; trim_scale came with PostgreSQL 13
@@ -79,13 +118,7 @@ def _image(image: Image, of: Digest, encoding: str) -> Composable:
         ).format(column)
     elif image.by_way_of:
         value = SQL("{}::{}").format(column, SQL(image.by_way_of))
-    as_text = SQL('({})::text COLLATE "C"').format(value)
-    if not of.convert:
-        return as_text
-    if not of.by_record:
-        return SQL("encode(convert_to({}, 'UTF8'), 'hex')").format(as_text)
-    # the bytes of a bytea are hashed as those of a text are
-    return as_text if encoding == "UTF8" else SQL("convert_to({}, 'UTF8')").format(as_text)
+    return SQL('({})::text COLLATE "C"').format(value)
 
 
 # --- either side: fingerprints ---------------------------------------------------------------------------
@@ -191,14 +224,14 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
     the servers' workers may help: no INSERT would let them. Rows out of scope are not hashed: a row that is
     out of scope here and in scope there differs.
     """
-    absent: Composable = SQL("t.h IS NULL")
+    absent: Composable = SQL("t.{} IS NULL").format(_DIGEST)
     if _scope(plan, plan.target).as_string(None) and plan.scope_here:
-        absent = SQL("t.h IS NULL AND NOT {}").format(_here(plan))
+        absent = SQL("{} AND NOT {}").format(absent, _here(plan))
     return SQL(
         "CREATE TEMP TABLE pgpull_differing AS"
         " SELECT {theirs}, CASE WHEN {absent} THEN {missing} ELSE {changed} END::text AS {state}"
-        " FROM {stage} AS s LEFT JOIN (SELECT {keys}, {digest} AS h FROM {rows}{scope}) AS t ON {same_key}"
-        " WHERE t.h IS DISTINCT FROM s.{sent}"
+        " FROM {stage} AS s LEFT JOIN (SELECT {keys}, {digest} AS {hash} FROM {rows}{scope}) AS t ON {same_key}"
+        " WHERE t.{hash} IS DISTINCT FROM s.{hash}"
     ).format(
         theirs=listed(plan.keys, "s"),
         absent=absent,
@@ -211,7 +244,7 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
         rows=rows_of(plan.target),
         scope=_scope(plan, plan.target) if plan.scope_here else SQL(""),
         same_key=same_key(plan.the_key),
-        sent=_DIGEST,
+        hash=_DIGEST,
     )
 
 

@@ -43,7 +43,7 @@ def verbatim(text: str) -> SQL:
 # --- the scope -------------------------------------------------------------------------------------------
 
 
-def _instant(instant: datetime, column: Column | None, timezone: str) -> Composed:
+def instant_of(instant: datetime, column: Column | None, timezone: str) -> Composed:
     """An end of a window, typed so that the column's own index can serve it.
 
     A column without a time zone holds wall-clock times: those of the timezone the user named. Left untyped,
@@ -59,9 +59,9 @@ def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
     column = shape.column(window.column)
     name = Identifier(window.column)
     if window.since is not None:
-        yield SQL("{} >= {}").format(name, _instant(window.since, column, timezone))
+        yield SQL("{} >= {}").format(name, instant_of(window.since, column, timezone))
     if window.until is not None:
-        yield SQL("{} < {}").format(name, _instant(window.until, column, timezone))
+        yield SQL("{} < {}").format(name, instant_of(window.until, column, timezone))
 
 
 def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
@@ -79,6 +79,12 @@ def condition(scope: Scope, shape: Shape, timezone: str, more: Iterable[Composab
     """Return the scope, and whatever more is asked of a row, as `` WHERE ...``, or nothing for all rows."""
     filters = [*_filters(scope, shape, timezone), *more]
     return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
+
+
+def outside(scope: Scope, shape: Shape, timezone: str) -> Composed:
+    """Return the condition that a row is not in scope, as `` WHERE ...``."""
+    filters = [*_filters(scope, shape, timezone)] or [SQL("true")]
+    return SQL(" WHERE (") + SQL(" AND ").join(filters) + SQL(") IS NOT TRUE")
 
 
 def young(horizon: int) -> Composed:

@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import ForeignKey, OnConflict, Plan, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
-from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim
+from pgpull.sql.parts import condition, listed, name_of, outside, rows_of, same_key, verbatim
 
 TRIAL: Final = TableName("pg_temp", "pgpull_trial")
 TOGETHER: Final = TableName("pg_temp", "pgpull_together")
@@ -118,9 +118,8 @@ def _stays(plan: Plan) -> Composed:
     """The target's rows as they are when the rows of the trial come to them."""
     if not plan.request.replace:
         return rows_of(plan.target)
-    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
-    gone = scope.as_string(None).removeprefix(" WHERE ") or "true"
-    return SQL("(SELECT * FROM {} WHERE ({}) IS NOT TRUE)").format(rows_of(plan.target), verbatim(gone))
+    stays = outside(plan.request.scope, plan.target, plan.request.timezone)
+    return SQL("(SELECT * FROM {}{})").format(rows_of(plan.target), stays)
 
 
 def insert_tried(plan: Plan) -> Composed:

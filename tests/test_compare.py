@@ -1,0 +1,553 @@
+"""The laws of comparing, on real servers: what differs is found, moves, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.sql import SQL
+from tenacity import wait_fixed
+
+from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
+from tests.conftest import MakePair
+from tests.support import Pair, Proxy, Server, Side
+
+SIDES: tuple[Side, Side] = ("source", "target")
+
+EMPTY = """
+    set client_min_messages to error;
+    drop schema if exists pgpull cascade;
+    drop schema public cascade;
+    create schema public"""
+
+
+def pulled(pair: Pair, table: str = "t", **what: Any) -> Report:
+    """Pull from the pair's source to its target, and bring rows that are here up to date unless told not to."""
+    given = {"source": pair.source_url, "target": pair.target_url, "retries": 0, "on_conflict": "update"}
+    return pull(table, **{**given, **what})
+
+
+def counts(report: Report) -> tuple[int, int, int, int]:
+    """Return inserted, updated, skipped, failed."""
+    tally = report.tally
+    return tally.inserted, tally.updated, tally.skipped, tally.failed
+
+
+def found(report: Report) -> tuple[int, int, int | None]:
+    """Return how many rows were missing, changed and extra."""
+    comparison = report.plan.comparison
+    assert comparison
+    return comparison.missing, comparison.changed, comparison.extra
+
+
+class Sides(Protocol):
+    """The fixture ``sides``."""
+
+    def __call__(self, schema: str, target_schema: str | None = None) -> Pair:
+        """Make both sides anew; ``target_schema`` is SQL for the target alone."""
+        ...
+
+
+@pytest.fixture(scope="module")
+def databases(servers: Callable[[int], Server], newest: int, oldest: int) -> Iterator[Pair]:
+    """Make one pair for all tests of this module that need no more."""
+    pair = Pair(servers(newest), servers(oldest), "compared_source", "compared_target")
+    for side in SIDES:
+        pair.server(side).create_database(pair.database(side))
+    yield pair
+    for side in SIDES:
+        pair.server(side).restore().drop_database(pair.database(side))
+
+
+@pytest.fixture
+def sides(databases: Pair) -> Sides:
+    """Empty the databases of the pair, and run a schema on both sides."""
+
+    def make(schema: str, target_schema: str | None = None) -> Pair:
+        for side, statements in zip(SIDES, (schema, target_schema or schema), strict=True):
+            databases.server(side).restore()
+            databases.run(side, EMPTY, statements)
+        return databases
+
+    return make
+
+
+class Meanwhile(Listener):
+    """Does a deed, once, when the plan stands or, with ``after``, when so many rows are done."""
+
+    def __init__(self, deed: Callable[[], object], after: int = 0) -> None:
+        self._deeds = [deed]
+        self._after = after
+
+    def planned(self, *_: Any) -> None:
+        self._when(0)
+
+    def progressed(self, tally: Tally, size: int) -> None:
+        self._when(tally.fetched)
+
+    def _when(self, rows: int) -> None:
+        if rows >= self._after and self._deeds:
+            self._deeds.pop()()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses between tries short."""
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+
+
+# --- hashes ----------------------------------------------------------------------------------------------
+
+# What equality, a cast to text or a hash of the type's own takes for the same.
+ALIKE = [
+    ("jsonb", "'1.0'", "'1.00'"),
+    ("jsonb", "'null'", "null"),
+    ("json", "'{\"a\":1}'", "'{\"a\": 1}'"),
+    ("numeric", "1.0", "1.00"),
+    ("float8", "'-0'", "0"),
+    ("float4", "'-0'", "0"),
+    ("interval", "'24:00'", "'1 day'"),
+    ("bpchar", "'a'", "'a  '"),
+    ("text", "''", "null"),
+    ("text", "'a'", "'a '"),
+    ("text[]", "'{a,NULL}'", "'{a,\"NULL\"}'"),
+    ("int[]", "'{1,2}'", "'[0:1]={1,2}'"),
+    ("int8", "0", "4294967297"),
+    ("int8", "-1", "-4294967297"),
+    ("timestamptz", "'2000-01-01Z'", "timestamptz '2000-01-01Z' + interval '4294.967297 s'"),
+    ("timestamp", "'2000-01-01'", "timestamp '2000-01-01' + interval '4294.967297 s'"),
+    ("time", "'00:00'", "time '00:00' + interval '4294.967297 s'"),
+    ("time", "'00:00'", "'24:00'"),
+    ("timetz", "'00:00+00'", "'01:00+01'"),
+    ("date", "'infinity'", "'-infinity'"),
+    ("bool", "false", "null"),
+    ("bytea", r"'\x00'", r"'\x0000'"),
+    ("int4range", "'[1,2)'", "'empty'"),
+    ("oid", "0", "4294967295"),
+]
+
+
+def test_a_row_hash_sees_what_equality_does_not(sides: Sides) -> None:
+    columns = ", ".join(f"c{n} {kind}" for n, (kind, *_) in enumerate(ALIKE))
+    pair = sides(f"create table t (id int primary key, {columns})")
+    for n, (_, theirs, ours) in enumerate(ALIKE):
+        pair.source(
+            f"insert into t (id, c{n}) values ({n}, {theirs}), ({n} + 100, {ours}), ({n} + 200, {ours})"
+        )
+        pair.target(
+            f"insert into t (id, c{n}) values ({n}, {ours}), ({n} + 100, {theirs}), ({n} + 200, {ours})"
+        )
+    unlike = 2 * len(ALIKE)
+    report = pulled(pair, mirror=True)
+    assert found(report) == (0, unlike, 0)
+    assert counts(report) == (0, unlike, len(ALIKE), 0)
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize(
+    "kind", ["bigint", "int", "smallint", "text", "varchar", "uuid", "timestamptz", "bool"]
+)
+def test_a_row_with_one_value_is_told_apart_too(sides: Sides, kind: str) -> None:
+    values = {
+        "bigint": "0 4294967297 -1 -4294967298",
+        "int": "0 1 -1 2147483647",
+        "smallint": "0 1 -1 32767",
+        "uuid": f"{UUID(int=0)} {UUID(int=1)} {UUID(int=2**64)} {UUID(int=2**127)}",
+        "timestamptz": "infinity -infinity 2000-01-01Z 2000-01-01T01:11:34.967297Z",
+        "bool": "true false",
+    }.get(kind, "a A b B").split()
+    pair = sides(f"create table t (id int primary key, v {kind})")
+    for n, one in enumerate([None, *values]):
+        for m, other in enumerate([None, *values]):
+            number = 10 * n + m
+            pair.source(SQL("insert into t values ({}, {})").format(number, one))
+            pair.target(SQL("insert into t values ({}, {})").format(number, other))
+    assert found(pulled(pair)) == (0, len(values) * (len(values) + 1), None)
+    assert pair.same("t")
+
+
+def test_a_row_hash_sees_letter_case_that_a_collation_does_not(make_pair: MakePair) -> None:
+    schema = """
+        create collation either_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create table t (id int primary key, v text collate either_case)"""
+    try:
+        pair = make_pair(schema=schema, source_version=15, target_version=15)
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this PostgreSQL has no ICU")
+    pair.source("insert into t values (1, 'a'), (2, 'b')")
+    pair.target("insert into t values (1, 'A'), (2, 'b')")
+    assert found(pulled(pair, mirror=True)) == (0, 1, 0)
+    assert pair.same("t")
+
+
+def test_values_that_change_places_are_seen(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, a int, b int, c text, d text)")
+    pair.source("insert into t select g, g, -g, g, -g from generate_series(1, 100) g")
+    pair.target(
+        "insert into t select g, case g % 2 when 0 then g else -g end, case g % 2 when 0 then -g else g end,"
+        " case g % 5 when 0 then -g else g end, case g % 5 when 0 then g else -g end"
+        " from generate_series(1, 100) g"
+    )
+    assert found(pulled(pair)) == (0, 60, None)
+    assert pair.same("t")
+
+
+# --- lost connections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+@pytest.mark.parametrize(("here", "strategy"), [(100, "merge"), (3_300, "keyed")])
+def test_a_source_lost_between_batches_is_compared_anew_and_each_row_counts_once(
+    guarded: Pair, make_proxy: Callable[..., Proxy], here: int, strategy: str, on_conflict: str
+) -> None:
+    outdated = here // 4 if on_conflict == "update" else 0
+    guarded.target(
+        f"insert into t select g, repeat('x', 500) from generate_series(1, {here}) g",
+        f"update t set v = 'old' where id <= {outdated}",
+    )
+    proxy = make_proxy(guarded.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(200_000))
+    report = pulled(
+        guarded,
+        source=guarded.source_through(proxy),
+        on_conflict=on_conflict,
+        batch_size=100,
+        retries=1,
+        listener=cut,
+    )
+    assert report.passes == 2
+    assert report.plan.strategy == strategy
+    assert counts(report) == (3_999 - here, outdated, here - outdated, 1)
+    assert report.rejects
+    assert len(report.rejects.read_text().splitlines()) == 1
+
+
+@pytest.fixture
+def guarded(sides: Sides) -> Pair:
+    """Give a pair of which one row of 4,000 is refused by the target."""
+    create = "create table t (id int primary key, v text not null)"
+    pair = sides(create, target_schema=create.replace("not null", "not null, check (id <> 3999)"))
+    pair.source("insert into t select g, repeat('x', 500) from generate_series(1, 4000) g", "analyze t")
+    return pair
+
+
+# --- new rows --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def diary(sides: Sides) -> Pair:
+    """Give a pair whose source has a row for each hour from 2025 on, in no order, for two people."""
+    pair = sides("create table t (id int primary key, who text, created_at timestamptz, day date)")
+    pair.source(
+        "insert into t select g, case g % 2 when 0 then 'ann' else 'bob' end, at, (at + interval '12 h')::date"
+        " from generate_series(0, 999) g,"
+        " lateral (select timestamptz '2025-01-01 00:00Z' + (g * 7919 % 1000) * interval '1 h' as at) x"
+    )
+    return pair
+
+
+def old_rows(pair: Pair, until: str) -> None:
+    """Let the target have the rows until then, by any other way."""
+    rows = pair.source(f"select id, who, created_at, day from t where created_at < '{until}'")
+    with psycopg.connect(pair.target_url) as connection:
+        connection.cursor().executemany("insert into t values (%s, %s, %s, %s)", rows)
+
+
+@pytest.mark.parametrize(
+    ("what", "asked", "inserted"),
+    [
+        ({}, 1000 - 240 + 2, 760),
+        ({"overlap": "1d"}, 1000 - 240 + 25, 760),
+        ({"overlap": "0s"}, 1000 - 240 + 1, 760),
+        ({"until": "2025-01-12"}, 26, 24),
+        ({"until": "2025-01-10"}, 2, 0),
+        ({"since": "2025-01-20"}, 1000 - 19 * 24, 1000 - 19 * 24),
+        ({"equals": {"who": "ann"}}, None, 380),
+        ({"window": "day", "overlap": "0s"}, 1000 - 240 + 12, 760),
+        ({"window": "day", "overlap": "0s", "timezone": "Asia/Kathmandu"}, 1000 - 240 + 12, 760),
+        ({"window": "day", "overlap": "1d"}, 1000 - 240 + 36, 760),
+    ],
+    ids=str,
+)
+def test_new_asks_for_the_rows_from_the_newest_one_here_on(
+    diary: Pair, what: dict[str, Any], asked: int | None, inserted: int
+) -> None:
+    old_rows(diary, "2025-01-11 00:00Z")
+    report = pulled(diary, new=True, on_conflict="skip", **what)
+    assert asked is None or report.tally.fetched == asked
+    assert report.tally.inserted == inserted
+    assert found(pulled(diary, new=True, on_conflict="skip", **what))[0] == 0
+
+
+def test_new_brings_everything_where_nothing_is_here(diary: Pair) -> None:
+    assert pulled(diary, new=True).tally.inserted == 1000
+    assert diary.same("t")
+
+
+@pytest.mark.parametrize("value", ["infinity", "2999-01-01", "9999-12-31", "294276-12-31"])
+@pytest.mark.parametrize("window", ["created_at", "day"])
+def test_rows_of_the_future_keep_no_new_rows_out(diary: Pair, window: str, value: str) -> None:
+    old_rows(diary, "2025-01-11 00:00Z")
+    diary.target(f"insert into t (id, {window}) values (-1, '{value}')")
+    assert pulled(diary, new=True, window=window).tally.inserted == 760
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("until", ["2000-01-01", "2025-02-08"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_new_leaves_no_gap_when_a_run_breaks_off(
+    diary: Pair, make_proxy: Callable[..., Proxy], retries: int, until: str
+) -> None:
+    old_rows(diary, until)
+    proxy = make_proxy(diary.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(200_000))
+    words: dict[str, Any] = {"new": True, "overlap": "2h", "batch_size": 10, "retries": retries}
+    through: dict[str, Any] = {"source": diary.source_through(proxy), "listener": cut}
+    diary.source("alter table t add note text", "update t set note = repeat('x', 5000)")
+    diary.target("alter table t add note text")
+    if retries:
+        assert pulled(diary, **words, **through).passes == 2
+    else:
+        with pytest.raises(ConnectionLost):
+            pulled(diary, **words, **through)
+        assert 0 < pulled(diary, **words).tally.inserted < 1000
+    assert diary.images("source", "t", "id") == diary.images("target", "t", "id")
+
+
+# --- mirror ----------------------------------------------------------------------------------------------
+
+
+def test_a_mirror_deletes_what_the_server_has_no_more_and_nothing_out_of_scope(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, who text)")
+    pair.source(
+        "insert into t select g, case g % 2 when 0 then 'ann' else 'bob' end from generate_series(1, 40) g"
+    )
+    pulled(pair)
+    pair.source("delete from t where id <= 4", "update t set who = 'cid' where id in (10, 11)")
+    pair.target("insert into t values (100, 'bob')")
+    report = pulled(pair, equals={"who": "ann"}, mirror=True)
+    assert found(report) == (0, 0, 2)
+    assert (report.deleted, report.kept, report.exit_code) == (2, 0, 0)
+    assert pair.target("select id from t where id <= 4 or id in (10, 11, 100) order by 1") == [
+        (1,), (3,), (10,), (11,), (100,),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "set default", "no action", "restrict"])
+@pytest.mark.parametrize("deferrable", ["", "deferrable initially deferred"])
+def test_a_mirror_keeps_the_rows_that_others_refer_to(sides: Sides, on_delete: str, deferrable: str) -> None:
+    pair = sides("create table t (id int primary key)")
+    pair.target(f"create table child (id int references t on delete {on_delete} {deferrable})")
+    pair.target("insert into t select generate_series(1, 10)", "insert into child values (3), (4), (null)")
+    pair.source("insert into t values (1), (2)")
+    report = pulled(pair, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept, report.exit_code) == (6, 2, 4)
+    assert pair.target("select id from t order by 1") == [(1,), (2,), (3,), (4,)]
+    assert pair.target("select id from child order by 1") == [(3,), (4,), (None,)]
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "no action"])
+def test_a_mirror_keeps_whatever_a_row_that_stays_hangs_on(sides: Sides, on_delete: str) -> None:
+    pair = sides(f"create table t (id int primary key, parent int references t on delete {on_delete})")
+    pair.source("insert into t values (1, null)")
+    # a chain that ends in a row that is needed, one that does not, and a circle
+    pair.target(
+        "insert into t values (1, null), (10, null), (11, 10), (12, 11)",
+        "insert into t values (20, null), (21, 20), (30, 31), (31, 30)",
+        f"create table child (id int references t on delete {on_delete})",
+        "insert into child values (12)",
+    )
+    report = pulled(pair, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept, report.exit_code) == (4, 3, 4)
+    assert pair.target("select id from t order by 1") == [(1,), (10,), (11,), (12,)]
+    assert pair.target("select count(*) from child where id = 12") == [(1,)]
+
+
+@pytest.mark.parametrize(("table", "parent"), [("t", "t1"), ("t1", "t"), ("t1", "t1"), ("t", "t")])
+def test_a_mirror_sees_who_refers_to_a_partition_or_to_its_root(sides: Sides, table: str, parent: str) -> None:
+    pair = sides("""
+        create table t (id int primary key) partition by range (id);
+        create table t1 partition of t for values from (0) to (100)""")
+    pair.target(f"create table child (id int references {parent} on delete cascade) partition by hash (id)")
+    pair.target("create table child1 partition of child for values with (modulus 1, remainder 0)")
+    pair.target("insert into t values (1), (2), (3)", "insert into child values (2)")
+    pair.source("insert into t values (1)")
+    report = pulled(pair, table, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept) == (1, 1)
+    assert pair.target("select id from child") == [(2,)]
+
+
+def test_a_mirror_over_its_limit_writes_nothing_at_all(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, 'theirs' from generate_series(1, 90) g")
+    pair.target("insert into t select g, 'ours' from generate_series(2, 101) g")
+    before = pair.images("target", "t")
+    for limit in ("10%", 10, "0%", 0):
+        with pytest.raises(PlanError, match="11 of 100 local rows in scope") as caught:
+            pulled(pair, mirror=True, max_delete=limit)
+        assert caught.value.exit_code == 3
+    assert pair.images("target", "t") == before
+    assert pulled(pair, mirror=True, max_delete="11%").deleted == 11
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize("where", ["t", "t1"])
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_triggers_do_not_fire_for_deleted_rows(sides: Sides, how: str, where: str) -> None:
+    pair = sides("""
+        create table t (id int primary key) partition by range (id);
+        create table t1 partition of t for values from (0) to (1000)""")
+    pair.target(
+        "create table log (said text)",
+        "create function log() returns trigger language plpgsql as $$ begin"
+        " insert into log values (tg_op); if tg_op = 'DELETE' then return old; end if; return new; end $$",
+        f"create trigger row before insert or update or delete on {where} for each row execute function log()",
+        f"create trigger statement after delete on {where} for each statement execute function log()",
+        f"create trigger always after delete on {where} for each row execute function log()",
+        f"alter table {where} enable always trigger always",
+    )
+    pair.source("insert into t select generate_series(1, 10)")
+    words: dict[str, Any] = {how: True, "max_delete": "100%"}
+    pulled(pair, **words)
+    pair.target("insert into t values (11)", "truncate log")
+    assert pulled(pair, **words).deleted == {"mirror": 1, "replace": 11}[how]
+    assert pair.target("select * from log") == []
+    pair.target("delete from t where id = 1")
+    assert pair.target("select count(*) from log") == [(3 if where == "t" else 2,)]
+    assert ("always", "A") in pair.target("select tgname, tgenabled::text from pg_trigger")
+
+
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_rows_are_deleted_only_by_a_condition_that_local_understands(sides: Sides, how: str) -> None:
+    pair = sides("create table t (id int primary key); insert into t values (1)")
+    pair.source("create table only_there (id int)")
+    deleting: dict[str, Any] = {how: True}
+    with pytest.raises(PlanError, match="cannot tell which of its rows are in scope") as caught:
+        pulled(pair, where="id in (select id from only_there)", **deleting)
+    assert f"leave out --{how}" in caught.value.hint
+    assert pair.target("select * from t") == [(1,)]
+
+
+@pytest.mark.parametrize("where", ["id = 1) or (id = 2", "id = 1) -- (", "true) or (true", "true limit 1 --"])
+@pytest.mark.parametrize("how", ["mirror", "replace"])
+def test_a_condition_cannot_reach_out_of_its_parentheses(sides: Sides, how: str, where: str) -> None:
+    pair = sides("create table t (id int primary key, created_at timestamptz)")
+    pair.source("insert into t select g, now() from generate_series(1, 10) g")
+    pair.target("insert into t select g, now() from generate_series(1, 10) g")
+    deleting: dict[str, Any] = {how: True}
+    with pytest.raises(PlanError, match="does not take the condition"):
+        pulled(pair, where=where, since="2000-01-01", max_delete="100%", **deleting)
+    assert pair.target("select count(*) from t") == [(10,)]
+
+
+# --- replace ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outdated(sides: Sides) -> Pair:
+    """Give a pair whose rows are all out of date here, and some of which the server refuses to have had."""
+    create = "create table t (id int generated always as identity primary key, who text, v text)"
+    pair = sides(create)
+    pair.source(
+        "insert into t (who, v) select case g % 2 when 0 then 'ann' else 'bob' end, repeat('new', 500)"
+        " from generate_series(1, 1000) g"
+    )
+    pair.target(
+        "insert into t (who, v) select case g % 2 when 0 then 'ann' else 'bob' end, 'old'"
+        " from generate_series(1, 1100) g",
+        "alter table t alter id restart",
+    )
+    return pair
+
+
+def test_replacing_leaves_what_the_server_has_and_nothing_out_of_scope(outdated: Pair) -> None:
+    report = pulled(outdated, replace=True, equals={"who": "ann"}, batch_size=100)
+    assert (report.deleted, report.tally.inserted, report.exit_code) == (550, 500, 0)
+    assert outdated.images("source", "t where who = 'ann'") == outdated.images("target", "t where who = 'ann'")
+    assert outdated.target("select count(*) from t where who = 'bob' and v = 'old'") == [(550,)]
+    assert outdated.target("insert into t (who) values ('cid') returning id") == [(1100,)]
+
+
+class Stop(Exception):
+    """What a listener raises."""
+
+
+def stop() -> None:
+    raise Stop
+
+
+def breaks_off(pair: Pair, make_proxy: Callable[..., Proxy], how: str) -> None:
+    """Replace everything, and be stopped half way through."""
+    words: dict[str, Any] = {"replace": True, "batch_size": 50}
+    if how == "an exception":
+        with pytest.raises(Stop):
+            pulled(pair, listener=Meanwhile(stop, after=300), **words)
+    elif how == "too many rejects":
+        pair.target("alter table t add check (v <> repeat('new', 500) or id < 300) not valid")
+        with pytest.raises(TooManyRejects):
+            pulled(pair, max_errors=100, **words)
+    else:
+        side: Side = "source" if how == "a lost source" else "target"
+        proxy = make_proxy(pair.server(side))
+        url = pair.source_through(proxy) if side == "source" else pair.target_through(proxy)
+        cut = Meanwhile(lambda: proxy.cut_after(500_000, "down" if side == "source" else "up"))
+        with pytest.raises(ConnectionLost) as caught:
+            pulled(pair, listener=cut, **{side: url}, **words)
+        assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("how", ["an exception", "too many rejects", "a lost source", "a lost target"])
+def test_replacing_is_all_or_nothing(outdated: Pair, make_proxy: Callable[..., Proxy], how: str) -> None:
+    before = outdated.images("target", "t")
+    breaks_off(outdated, make_proxy, how)
+    assert outdated.images("target", "t") == before
+
+
+@pytest.mark.usefixtures("hasty")
+def test_replacing_starts_anew_when_the_source_is_lost(
+    outdated: Pair, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(outdated.source_server)
+    cut = Meanwhile(lambda: proxy.cut_after(500_000))
+    report = pulled(
+        outdated, source=outdated.source_through(proxy), replace=True, retries=1, batch_size=50, listener=cut
+    )
+    assert report.passes == 2
+    assert (report.deleted, *counts(report)) == (1100, 1000, 0, 0, 0)
+    assert outdated.same("t")
+
+
+def test_rows_without_a_key_can_be_replaced(sides: Sides) -> None:
+    pair = sides("create table t (v text, created_at timestamptz)")
+    rows = (
+        "insert into t select '{}', timestamptz '2025-01-01Z' + g % 10 * interval '1 day'"
+        " from generate_series(1, {}) g"
+    )
+    pair.source(rows.format("new", 50))
+    pair.target(rows.format("old", 60))
+    report = pulled(pair, replace=True, since="2025-01-05")
+    assert (report.deleted, report.tally.inserted) == (36, 30)
+    assert pair.target("select v, count(*) from t group by 1 order by 1") == [("new", 30), ("old", 24)]
+
+
+@pytest.mark.parametrize("on_delete", ["cascade", "set null", "no action"])
+def test_rows_that_others_refer_to_are_not_replaced(sides: Sides, on_delete: str) -> None:
+    pair = sides(f"create table t (id int primary key, part int, above int references t on delete {on_delete})")
+    pair.source("insert into t values (1, 1, null), (2, 1, 1), (3, 2, null)")
+    pair.target("insert into t values (1, 1, null), (2, 1, 1), (3, 2, 1)")
+    before = pair.rows("target", "t")
+    with pytest.raises(PlanError, match=r"other rows of public\.t refer to rows in scope") as caught:
+        pulled(pair, replace=True, equals={"part": 1})
+    assert "--on-conflict update --mirror" in caught.value.hint
+    assert pair.rows("target", "t") == before
+    pair.target(f"create table child (id int references t on delete {on_delete}); insert into child values (1)")
+    with pytest.raises(PlanError, match=r"other rows of public\.child refer to rows in scope"):
+        pulled(pair, replace=True)
+    assert pair.rows("target", "t") == before
+    pair.target("delete from child")
+    assert pulled(pair, replace=True).deleted == 3
+    assert pair.same("t")
