@@ -250,7 +250,8 @@ class _Pull:
         now = self._tally
         skipped = max(0, now.skipped + rows - self._written_before)
         self._tally = replace(now, fetched=now.fetched - now.skipped + skipped, skipped=skipped)
-        self._listener.progressed(self._tally, self._bytes)
+        if self._tally != now:
+            self._listener.progressed(self._tally, self._bytes)
 
     def _count(self, tally: Tally) -> None:
         self._tally += tally
