@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 from tenacity import wait_fixed
 
 from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
@@ -548,4 +548,143 @@ def test_rows_that_others_refer_to_are_not_replaced(sides: Sides, on_delete: str
     assert pair.rows("target", "t") == before
     pair.target("delete from child")
     assert pulled(pair, replace=True).deleted == 3
+    assert pair.same("t")
+
+
+# --- keys and names of all kinds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "bad"),
+    [
+        ("text", "int", "x"),
+        ("bigint", "int", "5000000000"),
+        ("int", "small", "3"),
+        ("text", "mood", "sad"),
+        ("text", "varchar(3)", "four"),
+    ],
+)
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_a_key_that_is_none_here_is_a_reject_and_the_others_arrive(
+    sides: Sides, theirs: str, ours: str, bad: str, on_conflict: str
+) -> None:
+    types = "create domain small as int check (value < 3); create type mood as enum ('1', '2'); create table t"
+    pair = sides(f"{types} (id {theirs} primary key, v text)", f"{types} (id {ours} primary key, v text)")
+    pair.source(f"insert into t values ('1', 'a'), ('2', 'b'), ('{bad}', 'c')")
+    pair.target("insert into t values ('1', 'old')")
+    report = pulled(pair, on_conflict=on_conflict)
+    assert counts(report) == ((1, 1, 0, 1) if on_conflict == "update" else (1, 0, 1, 1))
+    with pytest.raises(PlanError, match="is none here"):
+        pulled(pair, mirror=True)
+
+
+NAMES = ["h", "s", "t", "c", "g", "p", "place", "ctid ", "%s", '100% "it\'s" é', "é" * 31]
+
+
+@pytest.mark.parametrize(("column", "rows"), [*((name, 10) for name in NAMES), ("h", 20_000), ("%s", 20_000)])
+def test_columns_and_tables_may_have_any_name(sides: Sides, column: str, rows: int) -> None:
+    name, plain = (
+        Identifier(column),
+        SQL("create table {0} ({1} int, k bigint, {2} text, primary key (k, {1}))"),
+    )
+    create = plain.format(Identifier(f"{column}!"), name, Identifier(f"{column[:-1]}x"))
+    pair = sides(create.as_string())
+    table = Identifier(f"{column}!")
+    insert = SQL("insert into {} select g, g, g from generate_series(1, {}) g").format(table, rows)
+    pair.source(insert, SQL("analyze {}").format(table))
+    pair.target(insert, SQL("analyze {}").format(table))
+    pair.target(
+        SQL("delete from {} where k = 3").format(table), SQL("insert into {} values (-1, -1)").format(table)
+    )
+    pair.source(SQL("update {} set {} = 'new' where k = 5").format(table, Identifier(f"{column[:-1]}x")))
+    text = '"' + f"{column}!".replace('"', '""') + '"'
+    assert pulled(pair, text, mirror=True, on_conflict="skip").deleted == 1
+    report = pulled(pair, text, mirror=True, verify=True, where=SQL("{} > 0").format(name).as_string())
+    assert found(report) == (0, 1, 0)
+    assert pair.same(table.as_string())
+
+
+def test_a_key_of_many_columns_and_types_is_compared(sides: Sides) -> None:
+    kinds = {
+        "int": "g", "text": "'k' || g", "uuid": "md5(g::text)::uuid", "numeric": "g / 3.0", "float8": "g / 7.0",
+        "timestamptz": "timestamptz '2025-01-01Z' + g * interval '1 s'", "date": "date '2025-01-01' + g",
+        "mood": "(array['ok', 'bad']::mood[])[1 + g % 2]", "bytea": "int4send(g)", "bool": "g % 2 = 0",
+        "interval": "g * interval '1 h'", "inet": "inet '10.0.0.0' + g", "char(5)": "g::text",
+        "jsonb": "to_jsonb(g)", "time": "time '00:00' + g * interval '1 s'",
+        '"char"': "(g % 100)::text::\"char\"",
+    }  # fmt: skip
+    columns = ", ".join(f"k{n} {kind}" for n, kind in enumerate(kinds))
+    key = ", ".join(f"k{n}" for n in range(len(kinds)))
+    pair = sides(
+        f"create type mood as enum ('ok', 'bad'); create table t ({columns}, v text, primary key ({key}))"
+    )
+    rows = f"insert into t select {', '.join(kinds.values())}, 'v' from generate_series({{}}, {{}}) g"
+    pair.source(rows.format(1, 1000), "update t set v = 'new' where k0 % 100 = 0")
+    pair.target(rows.format(11, 1005))
+    report = pulled(pair, mirror=True, verify=True)
+    assert report.plan.strategy == "keyed"
+    assert found(report) == (10, 10, 5)
+    assert pair.same("t")
+
+
+def test_rows_of_a_key_alone_are_compared(sides: Sides) -> None:
+    pair = sides("create table t (a int, b text, primary key (a, b))")
+    pair.source("insert into t select g, g from generate_series(1, 100) g")
+    pair.target("insert into t select g, g from generate_series(2, 101) g")
+    assert found(pulled(pair, mirror=True, verify=True)) == (1, 0, 1)
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize("rows", [100, 20_000])
+def test_rows_cross_between_encodings_and_types_and_are_equal_there(make_pair: MakePair, rows: int) -> None:
+    theirs = "create table t (id text primary key, v varchar, n int, j jsonb, c char(3)) "
+    ours = "create table t (id varchar(20) primary key, v text, n bigint, j jsonb, c char(3))"
+    pair = make_pair(schema="")
+    pair.source_server.drop_database(pair.source_db)
+    pair.source_server.create_database(pair.source_db, encoding="LATIN1", locale="C")
+    fill = f"select 'é' || g, 'ü' || g, g, to_jsonb('ß'::text || g), 'à' from generate_series(1, {rows}) g"
+    utf8 = "set client_encoding to utf8"
+    pair.source(utf8, theirs, f"insert into t {fill}", "analyze t")
+    pair.target(ours, f"insert into t {fill}")
+    assert found(pulled(pair, mirror=True, verify=True)) == (0, 0, 0)
+    pair.source(utf8, "update t set v = 'ö' where id = 'é3'", "delete from t where id = 'é4'")
+    pair.target("delete from t where id = 'é5'")
+    report = pulled(pair, mirror=True, verify=True)
+    assert found(report) == (1, 1, 1)
+    assert counts(report) == (1, 1, rows - 3, 0)
+    assert found(pulled(pair, mirror=True, on_conflict="skip")) == (0, 0, 0)
+
+
+def test_a_server_that_knows_no_encoding_is_asked_for_keys_and_columns_with_accents(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair(schema="")
+    pair.source_server.drop_database(pair.source_db)
+    pair.source_server.create_database(pair.source_db, encoding="SQL_ASCII", locale="C")
+    for side in SIDES:
+        pair.run(side, 'create table t (id text primary key, "ü" text)')
+        pair.run(side, "insert into t select 'é' || g, g from generate_series(1, 100) g")
+    pair.target("delete from t where id = 'é5'", "insert into t values ('è', 'extra')")
+    pair.source("update t set \"ü\" = 'ö' where id = 'é7'")
+    report = pulled(pair, where="id <> 'é9'", mirror=True, verify=True)
+    assert found(report) == (1, 1, 1)
+    assert pair.target("select * from t where id in ('é5', 'é7', 'è') order by 1") == [("é5", "5"), ("é7", "ö")]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "extra"),
+    [
+        ("int", "bigint", "5000000000"),
+        ("bigint", "int", "12"),
+        ("varchar(3)", "text", "1000"),
+        ("d", "text", "1000"),
+    ],
+)
+def test_keys_of_kindred_types_are_asked_for(sides: Sides, theirs: str, ours: str, extra: str) -> None:
+    create = "create domain d as varchar(3) check (value <> '1000'); create table t (id {} primary key)"
+    pair = sides(create.format(theirs), create.format(ours))
+    pair.source("insert into t select generate_series(1, 10)")
+    pair.target("insert into t select generate_series(2, 10)", f"insert into t values ({extra})")
+    report = pulled(pair, mirror=True, verify=True)
+    assert (report.plan.strategy, found(report)) == ("keyed", (1, 0, 1))
     assert pair.same("t")

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from pgpull import planning, pruning, sql, versions
 from pgpull.applying import Applier
-from pgpull.comparing import compare, compare_in_full, key_batches, unequal
+from pgpull.comparing import Incomparable, compare, compare_in_full, key_batches, unequal
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
@@ -238,7 +238,12 @@ class _Pull:
         if plan.strategy is Strategy.STRAIGHT:
             return plan, None
         known = versions.recall(self._target, source, plan) if self._may_use_versions(plan) else None
-        found = compare(source, self._target, plan, self._method(known), known)
+        try:
+            found = compare(source, self._target, plan, self._method(known), known)
+        except Incomparable as error:
+            if plan.request.mirror:
+                raise
+            return replace(plan, reason=error.message), None
         if known and found.changed > _TOO_MANY_YOUNG * found.rows:
             known, found = None, compare(source, self._target, plan, Method.HASHES)
         self._bytes += found.bytes
@@ -304,7 +309,7 @@ class _Pull:
     ) -> None:
         """Let the rows of some statements flow from the source to the target."""
         plan, before = applier.plan, self._tally.fetched
-        outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
+        outflows = [Outflow(source.connection, s.as_bytes()) for s in statements]
         pieces = chain.from_iterable(in_pieces(outflow, plan.request.batch_rows) for outflow in outflows)
         try:
             with ReadAhead(pieces, source.cancel) as ready:
