@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 from tenacity import wait_fixed
 
 from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
+from pgpull.model import Method
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy, Server, Side
 
@@ -21,7 +22,8 @@ EMPTY = """
     set client_min_messages to error;
     drop schema if exists pgpull cascade;
     drop schema public cascade;
-    create schema public"""
+    create schema public;
+    grant usage on schema public to public"""
 
 
 def pulled(pair: Pair, table: str = "t", **what: Any) -> Report:
@@ -425,8 +427,9 @@ def test_triggers_do_not_fire_for_deleted_rows(sides: Sides, how: str, where: st
 def test_rows_are_deleted_only_by_a_condition_that_local_understands(sides: Sides, how: str) -> None:
     pair = sides("create table t (id int primary key); insert into t values (1)")
     pair.source("create table only_there (id int)")
+    words: dict[str, Any] = {how: True, "where": "id in (select id from only_there)"}
     with pytest.raises(PlanError, match="cannot tell which of its rows are in scope") as caught:
-        pulled(pair, where="id in (select id from only_there)", **{how: True})
+        pulled(pair, **words)
     assert f"leave out --{how}" in caught.value.hint
     assert pair.target("select * from t") == [(1,)]
 
@@ -437,8 +440,9 @@ def test_a_condition_cannot_reach_out_of_its_parentheses(sides: Sides, how: str,
     pair = sides("create table t (id int primary key, created_at timestamptz)")
     pair.source("insert into t select g, now() from generate_series(1, 10) g")
     pair.target("insert into t select g, now() from generate_series(1, 10) g")
+    words: dict[str, Any] = {how: True, "where": where, "since": "2000-01-01", "max_delete": "100%"}
     with pytest.raises(PlanError, match="does not take the condition"):
-        pulled(pair, where=where, since="2000-01-01", max_delete="100%", **{how: True})
+        pulled(pair, **words)
     assert pair.target("select count(*) from t") == [(10,)]
 
 
@@ -688,3 +692,310 @@ def test_keys_of_kindred_types_are_asked_for(sides: Sides, theirs: str, ours: st
     report = pulled(pair, mirror=True, verify=True)
     assert (report.plan.strategy, found(report)) == ("keyed", (1, 0, 1))
     assert pair.same("t")
+
+
+# --- row versions ----------------------------------------------------------------------------------------
+
+MANY = 12_000
+"""Rows in scope for which transaction numbers are worth remembering."""
+
+LABELLED = """
+    create type mood as enum ('ok', 'bad');
+    create table t (id int primary key, who text not null, v text, m mood) partition by range (id);
+    create table t1 partition of t for values from (-1000) to (10501);
+    create table t2 partition of t for values from (10501) to (100000);
+    create table u2 (like t including all);
+    insert into u2 values (10502, 'ann', 'of another partition')"""
+
+
+@pytest.fixture
+def known(sides: Sides) -> Pair:
+    """Give a pair that was found equal and remembers it."""
+    pair = sides(LABELLED)
+    pair.source(
+        "insert into t select g, case when g <= 11000 then 'ann' else 'bob' end, g,"
+        f" case when g % 4000 = 0 then 'bad'::mood end from generate_series(1, {MANY}) g",
+        "analyze t",
+    )
+    pulled(pair)
+    pair.target("analyze t")
+    return pair
+
+
+def by_versions(report: Report) -> bool:
+    return report.plan.method is Method.VERSIONS
+
+
+def remembered(pair: Pair) -> int:
+    return int(pair.target("select count(*) from pgpull.known_equal")[0][0])
+
+
+def test_what_was_equal_is_remembered_and_next_to_nothing_is_sent(known: Pair) -> None:
+    report = pulled(known, mirror=True)
+    assert by_versions(report)
+    assert (report.plan.strategy, found(report)) == ("nothing", (0, 0, 0))
+    assert counts(report) == (0, 0, MANY, 0)
+    assert report.bytes < 12_000
+
+
+# What happens there, what here, and how many rows then are missing, may be changed, and are extra.
+CHANGES = {
+    "a change there": ("update t set v = 'new' where id = 77", "", (0, 1, 0)),
+    "a change here": ("", "update t set v = 'mine' where id = 77", (0, 1, 0)),
+    "changes": ("update t set v = 'a' where id = 1", "update t set v = 'b' where id < 3", (0, 2, 0)),
+    "an insert there": ("insert into t values (20001, 'ann')", "", (1, 0, 0)),
+    "an insert here": ("", "insert into t values (20001, 'ann')", (0, 1, 1)),
+    "a delete there": ("delete from t where id = 5", "", (0, 0, 1)),
+    "a delete here": ("", "delete from t where id = 5", (1, 0, 0)),
+    "deletes": ("delete from t where id = 5", "delete from t where id = 5", (0, 0, 0)),
+    "another key there": ("update t set id = -5 where id = 5", "", (1, 0, 1)),
+    "another key here": ("", "update t set id = -5 where id = 5", (1, 1, 1)),
+    "another partition": ("update t set id = 20001 where id = 5", "", (1, 0, 1)),
+    "no change at all": ("update t set v = v where id <= 50", "update t set v = v where id <= 90", (0, 90, 0)),
+    "a change taken back": (
+        "update t set v = 'x' where id = 7",
+        "update t set v = '7' where id = 7",
+        (0, 1, 0),
+    ),
+    "a change rolled back": ("begin; update t set v = 'x'; rollback", "", (0, 0, 0)),
+    "locks": ("select from t where id < 99 for update", "select from t where id < 99 for share", (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_every_change_shows_by_row_versions(known: Pair, what: str) -> None:
+    there, here, expected = CHANGES[what]
+    for side, statement in zip(SIDES, (there, here), strict=True):
+        known.run(side, statement or "select")
+    report = pulled(known, mirror=True)
+    assert by_versions(report)
+    assert found(report) == expected
+    assert known.same("t")
+    again = pulled(known, mirror=True)
+    assert by_versions(again)
+    assert found(again) == (0, 0, 0)
+
+
+SWAP = (
+    "alter table t detach partition t2; alter table t attach partition {} for values from (10501) to (100000)"
+)
+
+STANDING = {
+    "a column with a default": ("alter table t add n int default 5", "alter table t add n int default 6"),
+    "a column in another's place": ("alter table t drop v, add v text default 'all'", ""),
+    "another partition": (SWAP.format("u2"), ""),
+    "a partition here": ("", SWAP.format("u2")),
+    "a copied partition": ("create table t3 (like t); insert into t3 table t2; " + SWAP.format("t3"), ""),
+    "a table loaded anew": ("create temp table o as table t; truncate t; insert into t select * from o", ""),
+    "labels that change places": (
+        "alter type mood rename value 'ok' to 'was'; alter type mood rename value 'bad' to 'ok';"
+        " alter type mood rename value 'was' to 'bad'",
+        "",
+    ),
+    "a column of another type": ("alter table t alter v type varchar(8)", ""),
+}
+
+
+@pytest.mark.parametrize("what", STANDING)
+def test_what_changes_many_rows_at_once_shows(known: Pair, what: str) -> None:
+    for side, statement in zip(SIDES, STANDING[what], strict=True):
+        known.run(side, statement or "select")
+    assert pulled(known, mirror=True, max_delete="100%").plan.method is Method.HASHES
+    assert known.same("t", "id, who, v, m" + ", n" * ("default" in what))
+    again = pulled(known, mirror=True)
+    assert found(again) == (0, 0, 0)
+    assert by_versions(again) == (what != "a column of another type")
+
+
+def test_a_label_that_means_another_here_shows(known: Pair) -> None:
+    known.target("alter type mood rename value 'bad' to 'good'", "alter type mood add value 'bad'")
+    assert found(pulled(known)) == (0, 3, None)
+    assert known.same("t")
+
+
+@pytest.mark.parametrize(
+    ("statement", "there", "expected"),
+    [
+        ("update t set who = 'bob' where id = 8", True, (0, 0, None)),
+        ("update t set who = 'ann' where id = 11001", True, (0, 1, None)),
+        ("update t set who = 'bob' where id = 8", False, (0, 1, None)),
+        ("update t set who = 'ann' where id = 11001", False, (0, 1, None)),
+        ("delete from t where id = 8", False, (1, 0, None)),
+        ("update t set v = 'mine' where id = 11001", False, (0, 1, None)),
+    ],
+)
+def test_rows_that_move_into_or_out_of_the_scope_show(
+    known: Pair, statement: str, there: bool, expected: tuple[int, int, None]
+) -> None:
+    (known.source if there else known.target)(statement)
+    scope: dict[str, Any] = {"equals": {"who": "ann"}}
+    report = pulled(known, **scope)
+    assert by_versions(report)
+    assert found(report) == expected
+    theirs = set(known.source("select * from t where who = 'ann'"))
+    assert theirs <= set(known.target("select * from t"))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("young", [True, False], ids=["young", "old"])
+def test_a_transaction_that_was_under_way_shows_once_it_commits(known: Pair, side: Side, young: bool) -> None:
+    with psycopg.connect(known.url(side)) as other:
+        number = "select txid_current()"
+        other.execute(number if not young else "select 1")
+        known.run(side, "create table anything (id int)", number)
+        known.source("update t set v = 'first' where id = 4")
+        other.execute("update t set v = 'late' where id = 9")
+        assert counts(pulled(known))[1] == 1
+        other.commit()
+    report = pulled(known)
+    assert by_versions(report)
+    assert report.tally.updated == 1
+    assert known.same("t")
+    assert found(pulled(known)) == (0, 0, None)
+
+
+@pytest.mark.parametrize("moment", [0, 5, MANY])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "again"])
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "update t set v = 'mine' where id = 11999",
+        "delete from t where id = 11999",
+        "insert into t values (-7, 'me')",
+    ],
+)
+def test_what_somebody_writes_here_meanwhile_shows_the_next_time(
+    known: Pair, deed: str, first: bool, moment: int
+) -> None:
+    if first:
+        known.target("truncate t", "drop schema pgpull cascade")
+    else:
+        known.source("update t set v = 'new' where id <= 20")
+    pulled(known, listener=Meanwhile(lambda: known.target(deed), after=moment), batch_size=5_000)
+    pulled(known, mirror=True)
+    assert known.same("t")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_change_that_is_undone_by_its_savepoint_or_made_below_one_shows(known: Pair, side: Side) -> None:
+    known.run(
+        side,
+        "begin; savepoint a; update t set v = 'x' where id = 1; rollback to a;"
+        " savepoint b; update t set v = 'y' where id = 2; release b; savepoint c; commit",
+    )
+    assert found(pulled(known)) == (0, 1, None)
+    assert known.same("t")
+
+
+def test_a_narrower_scope_knows_what_a_wider_one_knew_and_not_the_reverse(known: Pair) -> None:
+    ann: dict[str, Any] = {"equals": {"who": "ann"}}
+    assert by_versions(pulled(known, **ann))
+    assert by_versions(pulled(known, equals={"who": "ann", "m": "ok"}, row_versions=True)) is False  # few rows
+    known.target("drop schema pgpull cascade")
+    assert not by_versions(pulled(known, **ann))
+    assert by_versions(pulled(known, **ann))
+    assert not by_versions(pulled(known))
+    assert remembered(known) == 1  # the wider one stands for both
+    assert by_versions(pulled(known, **ann))
+    assert not by_versions(pulled(known, where="true"))
+    assert not by_versions(pulled(known, on_conflict="skip"))
+
+
+def test_what_is_remembered_may_be_dropped_at_any_time(known: Pair) -> None:
+    for drop in (
+        "delete from pgpull.known_equal",
+        "drop table pgpull.known_equal",
+        "drop schema pgpull cascade",
+    ):
+        known.target(drop, "update t set v = 'mine' where id = 3")
+        report = pulled(known)
+        assert (report.plan.method, found(report)) == (Method.HASHES, (0, 1, None))
+        assert by_versions(pulled(known))
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        "update pgpull.known_equal set source_horizon = 1::bigint << 40",
+        "update pgpull.known_equal set target_horizon = 1::bigint << 40",
+        "update pgpull.known_equal set source_horizon = source_horizon + 1000",
+        "update pgpull.known_equal set source_horizon = source_horizon - (1::bigint << 32)",
+        "update pgpull.known_equal set target_horizon = -1",
+        "update pgpull.known_equal set binding = md5(binding)",
+        "update pgpull.known_equal set scope = 'all of it'",
+        "update pgpull.known_equal set scope = '[]'",
+        "update pgpull.known_equal set scope = '{}'",
+        "alter table pgpull.known_equal rename scope to region",
+        "drop table pgpull.known_equal; create view pgpull.known_equal as select 1 as binding",
+    ],
+)
+def test_what_was_tampered_with_is_not_believed(known: Pair, tampered: str) -> None:
+    known.source("update t set v = 'new' where id = 3")
+    known.target(tampered)
+    report = pulled(known)
+    assert report.plan.method is Method.HASHES
+    assert found(report) == (0, 1, None)
+    assert known.same("t")
+
+
+def test_without_row_versions_nothing_is_read_and_nothing_is_left(known: Pair) -> None:
+    before = known.rows("target", "pgpull.known_equal")
+    known.source("update t set v = 'new' where id = 3")
+    assert not by_versions(pulled(known, row_versions=False))
+    assert known.rows("target", "pgpull.known_equal") == before
+    known.target("drop schema pgpull cascade")
+    pulled(known, row_versions=False)
+    assert known.target("select to_regnamespace('pgpull')") == [(None,)]
+
+
+def test_a_role_that_may_make_no_schema_pulls_all_the_same(known: Pair) -> None:
+    known.target("drop schema pgpull cascade", "drop role if exists modest", "create role modest login")
+    known.target(f"revoke create on database {known.target_db} from public", "grant all on t to modest")
+    for _ in range(2):
+        known.source("update t set v = v || '!' where id = 3")
+        report = pulled(known, target=known.url("target", "modest"))
+        assert (report.plan.method, counts(report)) == (Method.HASHES, (0, 1, MANY - 1, 0))
+    pulled(known)  # what another role remembers is none of its business
+    known.source("update t set v = v || '!' where id = 3")
+    assert counts(pulled(known, target=known.url("target", "modest"))) == (0, 1, MANY - 1, 0)
+    known.target("drop owned by modest", "drop role modest")
+
+
+def test_a_role_that_may_read_some_columns_only_pulls_them_again(known: Pair) -> None:
+    known.source("alter table t add secret text", "drop role if exists modest", "create role modest login")
+    known.source("grant select (id, who, v, m) on t to modest")
+    for _ in range(3):
+        known.source("update t set v = v || '!' where id = 3")
+        report = pulled(known, source=known.url("source", "modest"))
+        assert counts(report) == (0, 1, MANY - 1, 0)
+    known.source("drop owned by modest", "drop role modest")
+
+
+def test_a_server_that_was_started_anew_is_not_believed(known: Pair) -> None:
+    known.source_server.restart()
+    assert not by_versions(pulled(known))
+    known.target_server.restart()  # local's own number of its past, in local's own past
+    assert by_versions(pulled(known))
+    assert known.same("t")
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("laps", [0.5, 1.0, 1.5])
+def test_transaction_numbers_that_went_around_are_not_believed(
+    make_pair: MakePair, own_server: OwnServer, side: Side, laps: float
+) -> None:
+    mine = own_server(16)
+    pair = make_pair(schema="", source_server=mine) if side == "source" else make_pair(schema="", target_server=mine)
+    for each in SIDES:
+        pair.run(each, "create table t (id int primary key, v text)")
+    pair.source(f"insert into t select g, g from generate_series(1, {MANY}) g", "analyze t")
+    pulled(pair)
+    pair.target("analyze t")
+    assert by_versions(pulled(pair))
+    advance(mine, laps)
+    pair.run(side, "update t set v = 'new' where id = 3")
+    report = pulled(pair)
+    assert report.plan.method is Method.HASHES
+    assert found(report) == (0, 1, None)
+    assert pair.same("t")
+    assert by_versions(pulled(pair))
