@@ -8,11 +8,12 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 from tenacity import wait_fixed
 
 from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
-from tests.conftest import MakePair
+from pgpull.model import Method
+from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Server, Side
 
 SIDES: tuple[Side, Side] = ("source", "target")
@@ -21,7 +22,8 @@ EMPTY = """
     set client_min_messages to error;
     drop schema if exists pgpull cascade;
     drop schema public cascade;
-    create schema public"""
+    create schema public;
+    grant usage on schema public to public"""
 
 
 def pulled(pair: Pair, table: str = "t", **what: Any) -> Report:
@@ -425,9 +427,9 @@ def test_triggers_do_not_fire_for_deleted_rows(sides: Sides, how: str, where: st
 def test_rows_are_deleted_only_by_a_condition_that_local_understands(sides: Sides, how: str) -> None:
     pair = sides("create table t (id int primary key); insert into t values (1)")
     pair.source("create table only_there (id int)")
-    deleting: dict[str, Any] = {how: True}
+    words: dict[str, Any] = {how: True, "where": "id in (select id from only_there)"}
     with pytest.raises(PlanError, match="cannot tell which of its rows are in scope") as caught:
-        pulled(pair, where="id in (select id from only_there)", **deleting)
+        pulled(pair, **words)
     assert f"leave out --{how}" in caught.value.hint
     assert pair.target("select * from t") == [(1,)]
 
@@ -438,9 +440,9 @@ def test_a_condition_cannot_reach_out_of_its_parentheses(sides: Sides, how: str,
     pair = sides("create table t (id int primary key, created_at timestamptz)")
     pair.source("insert into t select g, now() from generate_series(1, 10) g")
     pair.target("insert into t select g, now() from generate_series(1, 10) g")
-    deleting: dict[str, Any] = {how: True}
+    words: dict[str, Any] = {how: True, "where": where, "since": "2000-01-01", "max_delete": "100%"}
     with pytest.raises(PlanError, match="does not take the condition"):
-        pulled(pair, where=where, since="2000-01-01", max_delete="100%", **deleting)
+        pulled(pair, **words)
     assert pair.target("select count(*) from t") == [(10,)]
 
 
@@ -551,3 +553,464 @@ def test_rows_that_others_refer_to_are_not_replaced(sides: Sides, on_delete: str
     pair.target("delete from child")
     assert pulled(pair, replace=True).deleted == 3
     assert pair.same("t")
+
+
+# --- keys and names of all kinds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "bad"),
+    [
+        ("text", "int", "x"),
+        ("bigint", "int", "5000000000"),
+        ("int", "small", "3"),
+        ("text", "mood", "sad"),
+        ("text", "varchar(3)", "four"),
+    ],
+)
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_a_key_that_is_none_here_is_a_reject_and_the_others_arrive(
+    sides: Sides, theirs: str, ours: str, bad: str, on_conflict: str
+) -> None:
+    types = "create domain small as int check (value < 3); create type mood as enum ('1', '2'); create table t"
+    pair = sides(f"{types} (id {theirs} primary key, v text)", f"{types} (id {ours} primary key, v text)")
+    pair.source(f"insert into t values ('1', 'a'), ('2', 'b'), ('{bad}', 'c')")
+    pair.target("insert into t values ('1', 'old')")
+    report = pulled(pair, on_conflict=on_conflict)
+    assert counts(report) == ((1, 1, 0, 1) if on_conflict == "update" else (1, 0, 1, 1))
+    with pytest.raises(PlanError, match="is none here"):
+        pulled(pair, mirror=True)
+
+
+NAMES = ["h", "s", "t", "c", "g", "p", "place", "ctid ", "%s", '100% "it\'s" é', "é" * 31]
+
+
+@pytest.mark.parametrize(("column", "rows"), [*((name, 10) for name in NAMES), ("h", 20_000), ("%s", 20_000)])
+def test_columns_and_tables_may_have_any_name(sides: Sides, column: str, rows: int) -> None:
+    name, plain = (
+        Identifier(column),
+        SQL("create table {0} ({1} int, k bigint, {2} text, primary key (k, {1}))"),
+    )
+    create = plain.format(Identifier(f"{column}!"), name, Identifier(f"{column[:-1]}x"))
+    pair = sides(create.as_string())
+    table = Identifier(f"{column}!")
+    insert = SQL("insert into {} select g, g, g from generate_series(1, {}) g").format(table, rows)
+    pair.source(insert, SQL("analyze {}").format(table))
+    pair.target(insert, SQL("analyze {}").format(table))
+    pair.target(
+        SQL("delete from {} where k = 3").format(table), SQL("insert into {} values (-1, -1)").format(table)
+    )
+    pair.source(SQL("update {} set {} = 'new' where k = 5").format(table, Identifier(f"{column[:-1]}x")))
+    text = '"' + f"{column}!".replace('"', '""') + '"'
+    assert pulled(pair, text, mirror=True, on_conflict="skip").deleted == 1
+    report = pulled(pair, text, mirror=True, verify=True, where=SQL("{} > 0").format(name).as_string())
+    assert found(report) == (0, 1, 0)
+    assert pair.same(table.as_string())
+
+
+def test_a_key_of_many_columns_and_types_is_compared(sides: Sides) -> None:
+    kinds = {
+        "int": "g", "text": "'k' || g", "uuid": "md5(g::text)::uuid", "numeric": "g / 3.0", "float8": "g / 7.0",
+        "timestamptz": "timestamptz '2025-01-01Z' + g * interval '1 s'", "date": "date '2025-01-01' + g",
+        "mood": "(array['ok', 'bad']::mood[])[1 + g % 2]", "bytea": "int4send(g)", "bool": "g % 2 = 0",
+        "interval": "g * interval '1 h'", "inet": "inet '10.0.0.0' + g", "char(5)": "g::text",
+        "jsonb": "to_jsonb(g)", "time": "time '00:00' + g * interval '1 s'",
+        '"char"': "(g % 100)::text::\"char\"",
+    }  # fmt: skip
+    columns = ", ".join(f"k{n} {kind}" for n, kind in enumerate(kinds))
+    key = ", ".join(f"k{n}" for n in range(len(kinds)))
+    pair = sides(
+        f"create type mood as enum ('ok', 'bad'); create table t ({columns}, v text, primary key ({key}))"
+    )
+    rows = f"insert into t select {', '.join(kinds.values())}, 'v' from generate_series({{}}, {{}}) g"
+    pair.source(rows.format(1, 1000), "update t set v = 'new' where k0 % 100 = 0")
+    pair.target(rows.format(11, 1005))
+    report = pulled(pair, mirror=True, verify=True)
+    assert report.plan.strategy == "keyed"
+    assert found(report) == (10, 10, 5)
+    assert pair.same("t")
+
+
+def test_rows_of_a_key_alone_are_compared(sides: Sides) -> None:
+    pair = sides("create table t (a int, b text, primary key (a, b))")
+    pair.source("insert into t select g, g from generate_series(1, 100) g")
+    pair.target("insert into t select g, g from generate_series(2, 101) g")
+    assert found(pulled(pair, mirror=True, verify=True)) == (1, 0, 1)
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize("rows", [100, 20_000])
+def test_rows_cross_between_encodings_and_types_and_are_equal_there(make_pair: MakePair, rows: int) -> None:
+    theirs = "create table t (id text primary key, v varchar, n int, j jsonb, c char(3)) "
+    ours = "create table t (id varchar(20) primary key, v text, n bigint, j jsonb, c char(3))"
+    pair = make_pair(schema="")
+    pair.source_server.drop_database(pair.source_db)
+    pair.source_server.create_database(pair.source_db, encoding="LATIN1", locale="C")
+    fill = f"select 'é' || g, 'ü' || g, g, to_jsonb('ß'::text || g), 'à' from generate_series(1, {rows}) g"
+    utf8 = "set client_encoding to utf8"
+    pair.source(utf8, theirs, f"insert into t {fill}", "analyze t")
+    pair.target(ours, f"insert into t {fill}")
+    assert found(pulled(pair, mirror=True, verify=True)) == (0, 0, 0)
+    pair.source(utf8, "update t set v = 'ö' where id = 'é3'", "delete from t where id = 'é4'")
+    pair.target("delete from t where id = 'é5'")
+    report = pulled(pair, mirror=True, verify=True)
+    assert found(report) == (1, 1, 1)
+    assert counts(report) == (1, 1, rows - 3, 0)
+    assert found(pulled(pair, mirror=True, on_conflict="skip")) == (0, 0, 0)
+
+
+def test_a_server_that_knows_no_encoding_is_asked_for_keys_and_columns_with_accents(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair(schema="")
+    pair.source_server.drop_database(pair.source_db)
+    pair.source_server.create_database(pair.source_db, encoding="SQL_ASCII", locale="C")
+    for side in SIDES:
+        pair.run(side, 'create table t (id text primary key, "ü" text)')
+        pair.run(side, "insert into t select 'é' || g, g from generate_series(1, 100) g")
+    pair.target("delete from t where id = 'é5'", "insert into t values ('è', 'extra')")
+    pair.source("update t set \"ü\" = 'ö' where id = 'é7'")
+    report = pulled(pair, where="id <> 'é9'", mirror=True, verify=True)
+    assert found(report) == (1, 1, 1)
+    assert pair.target("select * from t where id in ('é5', 'é7', 'è') order by 1") == [("é5", "5"), ("é7", "ö")]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "extra"),
+    [
+        ("int", "bigint", "5000000000"),
+        ("bigint", "int", "12"),
+        ("varchar(3)", "text", "1000"),
+        ("d", "text", "1000"),
+    ],
+)
+def test_keys_of_kindred_types_are_asked_for(sides: Sides, theirs: str, ours: str, extra: str) -> None:
+    create = "create domain d as varchar(3) check (value <> '1000'); create table t (id {} primary key)"
+    pair = sides(create.format(theirs), create.format(ours))
+    pair.source("insert into t select generate_series(1, 10)")
+    pair.target("insert into t select generate_series(2, 10)", f"insert into t values ({extra})")
+    report = pulled(pair, mirror=True, verify=True)
+    assert (report.plan.strategy, found(report)) == ("keyed", (1, 0, 1))
+    assert pair.same("t")
+
+
+# --- row versions ----------------------------------------------------------------------------------------
+
+MANY = 12_000
+"""Rows in scope for which transaction numbers are worth remembering."""
+
+LABELLED = """
+    create type mood as enum ('ok', 'bad');
+    create table t (id int primary key, who text not null, v text, m mood) partition by range (id);
+    create table t1 partition of t for values from (-1000) to (10501);
+    create table t2 partition of t for values from (10501) to (100000);
+    create table u2 (like t including all);
+    insert into u2 values (10502, 'ann', 'of another partition')"""
+
+
+@pytest.fixture
+def known(sides: Sides) -> Pair:
+    """Give a pair that was found equal and remembers it."""
+    pair = sides(LABELLED)
+    pair.source(
+        "insert into t select g, case when g <= 11000 then 'ann' else 'bob' end, g,"
+        f" case when g % 4000 = 0 then 'bad'::mood end from generate_series(1, {MANY}) g",
+        "analyze t",
+    )
+    pulled(pair)
+    pair.target("analyze t")
+    return pair
+
+
+def by_versions(report: Report) -> bool:
+    return report.plan.method is Method.VERSIONS
+
+
+def remembered(pair: Pair) -> int:
+    return int(pair.target("select count(*) from pgpull.known_equal")[0][0])
+
+
+def test_what_was_equal_is_remembered_and_next_to_nothing_is_sent(known: Pair) -> None:
+    report = pulled(known, mirror=True)
+    assert by_versions(report)
+    assert (report.plan.strategy, found(report)) == ("nothing", (0, 0, 0))
+    assert counts(report) == (0, 0, MANY, 0)
+    assert report.bytes < 12_000
+
+
+# What happens there, what here, and how many rows then are missing, may be changed, and are extra.
+CHANGES = {
+    "a change there": ("update t set v = 'new' where id = 77", "", (0, 1, 0)),
+    "a change here": ("", "update t set v = 'mine' where id = 77", (0, 1, 0)),
+    "changes": ("update t set v = 'a' where id = 1", "update t set v = 'b' where id < 3", (0, 2, 0)),
+    "an insert there": ("insert into t values (20001, 'ann')", "", (1, 0, 0)),
+    "an insert here": ("", "insert into t values (20001, 'ann')", (0, 1, 1)),
+    "a delete there": ("delete from t where id = 5", "", (0, 0, 1)),
+    "a delete here": ("", "delete from t where id = 5", (1, 0, 0)),
+    "deletes": ("delete from t where id = 5", "delete from t where id = 5", (0, 0, 0)),
+    "another key there": ("update t set id = -5 where id = 5", "", (1, 0, 1)),
+    "another key here": ("", "update t set id = -5 where id = 5", (1, 1, 1)),
+    "another partition": ("update t set id = 20001 where id = 5", "", (1, 0, 1)),
+    "no change at all": ("update t set v = v where id <= 50", "update t set v = v where id <= 90", (0, 90, 0)),
+    "a change taken back": (
+        "update t set v = 'x' where id = 7",
+        "update t set v = '7' where id = 7",
+        (0, 1, 0),
+    ),
+    "a change rolled back": ("begin; update t set v = 'x'; rollback", "", (0, 0, 0)),
+    "locks": ("select from t where id < 99 for update", "select from t where id < 99 for share", (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_every_change_shows_by_row_versions(known: Pair, what: str) -> None:
+    there, here, expected = CHANGES[what]
+    for side, statement in zip(SIDES, (there, here), strict=True):
+        known.run(side, statement or "select")
+    report = pulled(known, mirror=True)
+    assert by_versions(report)
+    assert found(report) == expected
+    assert known.same("t")
+    again = pulled(known, mirror=True)
+    assert by_versions(again)
+    assert found(again) == (0, 0, 0)
+
+
+SWAP = (
+    "alter table t detach partition t2; alter table t attach partition {} for values from (10501) to (100000)"
+)
+
+STANDING = {
+    "a column with a default": ("alter table t add n int default 5", "alter table t add n int default 6"),
+    "a column in another's place": ("alter table t drop v, add v text default 'all'", ""),
+    "another partition": (SWAP.format("u2"), ""),
+    "a partition here": ("", SWAP.format("u2")),
+    "a copied partition": ("create table t3 (like t); insert into t3 table t2; " + SWAP.format("t3"), ""),
+    "a table loaded anew": ("create temp table o as table t; truncate t; insert into t select * from o", ""),
+    "labels that change places": (
+        "alter type mood rename value 'ok' to 'was'; alter type mood rename value 'bad' to 'ok';"
+        " alter type mood rename value 'was' to 'bad'",
+        "",
+    ),
+    "a column of another type": ("alter table t alter v type varchar(8)", ""),
+}
+
+
+@pytest.mark.parametrize("what", STANDING)
+def test_what_changes_many_rows_at_once_shows(known: Pair, what: str) -> None:
+    for side, statement in zip(SIDES, STANDING[what], strict=True):
+        known.run(side, statement or "select")
+    assert pulled(known, mirror=True, max_delete="100%").plan.method is Method.HASHES
+    assert known.same("t", "id, who, v, m" + ", n" * ("default" in what))
+    again = pulled(known, mirror=True)
+    assert found(again) == (0, 0, 0)
+    assert by_versions(again) == (what != "a column of another type")
+
+
+def test_a_label_that_means_another_here_shows(known: Pair) -> None:
+    known.target("alter type mood rename value 'bad' to 'good'", "alter type mood add value 'bad'")
+    assert found(pulled(known)) == (0, 3, None)
+    assert known.same("t")
+
+
+@pytest.mark.parametrize(
+    ("statement", "there", "expected"),
+    [
+        ("update t set who = 'bob' where id = 8", True, (0, 0, None)),
+        ("update t set who = 'ann' where id = 11001", True, (0, 1, None)),
+        ("update t set who = 'bob' where id = 8", False, (0, 1, None)),
+        ("update t set who = 'ann' where id = 11001", False, (0, 1, None)),
+        ("delete from t where id = 8", False, (1, 0, None)),
+        ("update t set v = 'mine' where id = 11001", False, (0, 1, None)),
+    ],
+)
+def test_rows_that_move_into_or_out_of_the_scope_show(
+    known: Pair, statement: str, there: bool, expected: tuple[int, int, None]
+) -> None:
+    (known.source if there else known.target)(statement)
+    scope: dict[str, Any] = {"equals": {"who": "ann"}}
+    report = pulled(known, **scope)
+    assert by_versions(report)
+    assert found(report) == expected
+    theirs = set(known.source("select * from t where who = 'ann'"))
+    assert theirs <= set(known.target("select * from t"))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("young", [True, False], ids=["young", "old"])
+def test_a_transaction_that_was_under_way_shows_once_it_commits(known: Pair, side: Side, young: bool) -> None:
+    with psycopg.connect(known.url(side)) as other:
+        number = "select txid_current()"
+        other.execute(number if not young else "select 1")
+        known.run(side, "create table anything (id int)", number)
+        known.source("update t set v = 'first' where id = 4")
+        other.execute("update t set v = 'late' where id = 9")
+        assert counts(pulled(known))[1] == 1
+        other.commit()
+    report = pulled(known)
+    assert by_versions(report)
+    assert report.tally.updated == 1
+    assert known.same("t")
+    assert found(pulled(known)) == (0, 0, None)
+
+
+@pytest.mark.parametrize("moment", [0, 5, MANY])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "again"])
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "update t set v = 'mine' where id = 11999",
+        "delete from t where id = 11999",
+        "insert into t values (-7, 'me')",
+    ],
+)
+def test_what_somebody_writes_here_meanwhile_shows_the_next_time(
+    known: Pair, deed: str, first: bool, moment: int
+) -> None:
+    if first:
+        known.target("truncate t", "drop schema pgpull cascade")
+    else:
+        known.source("update t set v = 'new' where id <= 20")
+    pulled(known, listener=Meanwhile(lambda: known.target(deed), after=moment), batch_size=5_000)
+    pulled(known, mirror=True)
+    assert known.same("t")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_change_that_is_undone_by_its_savepoint_or_made_below_one_shows(known: Pair, side: Side) -> None:
+    known.run(
+        side,
+        "begin; savepoint a; update t set v = 'x' where id = 1; rollback to a;"
+        " savepoint b; update t set v = 'y' where id = 2; release b; savepoint c; commit",
+    )
+    assert found(pulled(known)) == (0, 1, None)
+    assert known.same("t")
+
+
+def test_a_narrower_scope_knows_what_a_wider_one_knew_and_not_the_reverse(known: Pair) -> None:
+    ann: dict[str, Any] = {"equals": {"who": "ann"}}
+    assert by_versions(pulled(known, **ann))
+    assert by_versions(pulled(known, equals={"who": "ann", "m": "ok"}, row_versions=True)) is False  # few rows
+    known.target("drop schema pgpull cascade")
+    assert not by_versions(pulled(known, **ann))
+    assert by_versions(pulled(known, **ann))
+    assert not by_versions(pulled(known))
+    assert remembered(known) == 1  # the wider one stands for both
+    assert by_versions(pulled(known, **ann))
+    assert not by_versions(pulled(known, where="true"))
+    assert not by_versions(pulled(known, on_conflict="skip"))
+
+
+def test_what_is_remembered_may_be_dropped_at_any_time(known: Pair) -> None:
+    for drop in (
+        "delete from pgpull.known_equal",
+        "drop table pgpull.known_equal",
+        "drop schema pgpull cascade",
+    ):
+        known.target(drop, "update t set v = 'mine' where id = 3")
+        report = pulled(known)
+        assert (report.plan.method, found(report)) == (Method.HASHES, (0, 1, None))
+        assert by_versions(pulled(known))
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        "update pgpull.known_equal set source_horizon = 1::bigint << 40",
+        "update pgpull.known_equal set target_horizon = 1::bigint << 40",
+        "update pgpull.known_equal set source_horizon = source_horizon + 1000",
+        "update pgpull.known_equal set source_horizon = source_horizon - (1::bigint << 32)",
+        "update pgpull.known_equal set target_horizon = -1",
+        "update pgpull.known_equal set binding = md5(binding)",
+        "update pgpull.known_equal set scope = 'all of it'",
+        "update pgpull.known_equal set scope = '[]'",
+        "update pgpull.known_equal set scope = '{}'",
+        "alter table pgpull.known_equal rename scope to region",
+        "drop table pgpull.known_equal; create view pgpull.known_equal as select 1 as binding",
+    ],
+)
+def test_what_was_tampered_with_is_not_believed(known: Pair, tampered: str) -> None:
+    known.source("update t set v = 'new' where id = 3")
+    known.target(tampered)
+    report = pulled(known)
+    assert report.plan.method is Method.HASHES
+    assert found(report) == (0, 1, None)
+    assert known.same("t")
+
+
+def test_without_row_versions_nothing_is_read_and_nothing_is_left(known: Pair) -> None:
+    before = known.rows("target", "pgpull.known_equal")
+    known.source("update t set v = 'new' where id = 3")
+    assert not by_versions(pulled(known, row_versions=False))
+    assert known.rows("target", "pgpull.known_equal") == before
+    known.target("drop schema pgpull cascade")
+    pulled(known, row_versions=False)
+    assert known.target("select to_regnamespace('pgpull')") == [(None,)]
+
+
+def test_a_role_that_may_make_no_schema_pulls_all_the_same(known: Pair) -> None:
+    known.target("drop schema pgpull cascade", "drop role if exists modest", "create role modest login")
+    known.target(f"revoke create on database {known.target_db} from public", "grant all on t to modest")
+    for _ in range(2):
+        known.source("update t set v = v || '!' where id = 3")
+        report = pulled(known, target=known.url("target", "modest"))
+        assert (report.plan.method, counts(report)) == (Method.HASHES, (0, 1, MANY - 1, 0))
+    pulled(known)  # what another role remembers is none of its business
+    known.source("update t set v = v || '!' where id = 3")
+    assert counts(pulled(known, target=known.url("target", "modest"))) == (0, 1, MANY - 1, 0)
+    known.target("drop owned by modest", "drop role modest")
+
+
+def test_a_role_that_may_read_some_columns_only_pulls_them_again(known: Pair) -> None:
+    known.source("alter table t add secret text", "drop role if exists modest", "create role modest login")
+    known.source("grant select (id, who, v, m) on t to modest")
+    for _ in range(3):
+        known.source("update t set v = v || '!' where id = 3")
+        report = pulled(known, source=known.url("source", "modest"))
+        assert counts(report) == (0, 1, MANY - 1, 0)
+    known.source("drop owned by modest", "drop role modest")
+
+
+def test_a_server_that_was_started_anew_is_not_believed(known: Pair) -> None:
+    known.source_server.restart()
+    assert not by_versions(pulled(known))
+    known.target_server.restart()  # local's own number of its past, in local's own past
+    assert by_versions(pulled(known))
+    assert known.same("t")
+
+
+SEGMENT = 2**20
+"""Transactions whose outcomes a file of the server holds: it makes a new one for the first of them."""
+
+
+def advance(server: Server, to: int) -> None:
+    """Bring a server to a transaction number, as years of work would: some way, all rows frozen, some more."""
+    databases = [name for (name,) in server.query("postgres", "select datname from pg_database")]
+    server.sql("postgres", "alter database template0 allow_connections true")
+    now = server.query("postgres", "select txid_current()")[0][0]
+    while now < to:
+        for name in databases:
+            server.sql(name, "vacuum (freeze)")
+        server.stop()
+        now = (min(to, now + 2**30) // SEGMENT + 1) * SEGMENT
+        epoch, number = divmod(now, 2**32)
+        server._call("pg_resetwal", "-D", "data", "-e", str(epoch), "-x", str(number or SEGMENT))
+        server.start()
+    assert server.query("postgres", "select txid_current()")[0][0] >= to
+
+
+def test_transaction_numbers_that_went_around_are_not_believed(
+    make_pair: MakePair, own_server: OwnServer
+) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text)", target_server=own_server(16))
+    pair.source(f"insert into t select g, g from generate_series(1, {MANY}) g", "analyze t")
+    pulled(pair)
+    pair.target("analyze t")
+    assert by_versions(pulled(pair))
+    for laps, believed in ((0.2, True), (0.8, False), (1.8, False)):
+        advance(pair.target_server, int(laps * 2**32))
+        pair.target(f"update t set v = 'mine {laps}' where id = 3")
+        report = pulled(pair)
+        assert by_versions(report) is believed
+        assert found(report) == (0, 1, None)
+        assert pair.same("t")

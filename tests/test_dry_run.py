@@ -208,3 +208,13 @@ def test_the_server_is_asked_how_it_would_find_the_scope(pair: Pair) -> None:
         == "index message_created_at_idx"
     )
     assert foretold(pair).plan.access == "sequential scan"
+
+
+def test_keys_that_are_none_here_are_foretold(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id text primary key, v int)",
+        target_schema="create table t (id int primary key, v int); insert into t values (1, 1)",
+    )
+    pair.source("insert into t values ('1', 2), ('2', 2), ('three', 3)")
+    assert comes_true(pair, "t", on_conflict="update") == (1, 1, 0, 1)
+    assert comes_true(pair, "t") == (0, 0, 2, 1)

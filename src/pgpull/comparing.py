@@ -14,8 +14,8 @@ from typing import Final
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull.diagnosis import TARGET, lost, translated
-from pgpull.errors import Unequal
+from pgpull.diagnosis import TARGET, fact, lost, translated
+from pgpull.errors import PlanError, Unequal
 from pgpull.model import Comparison, Digest, Known, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import comparing as sql
@@ -76,6 +76,10 @@ def compare_in_full(source: Session, target: Session, plan: Plan, *, extras: boo
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
         comparing = _Comparing(source, target, plan, cursor, extras=extras)
         return comparing.run(Method.HASHES, None, plan.full_digest)
+
+
+class Incomparable(PlanError):
+    """A key of the source's is no value of the target's key: rows can only be told apart as they arrive."""
 
 
 class _Comparing:
@@ -173,7 +177,7 @@ class _Comparing:
         """Fill the sums of the source's keys, then yield its young rows. For the reading thread."""
         statement = sql.fingerprint(self._plan, self._plan.source, self._source.identity.encoding, buckets)
         with translated(self._source.side, self._source.connection):
-            rows = self._source.connection.execute(statement).fetchall()
+            rows = self._source.connection.execute(statement.as_bytes()).fetchall()
         sums.update(_as_sums(rows))
         self._bytes += sum(20 + len(row[2]) for row in rows)
         if known:
@@ -200,7 +204,7 @@ class _Comparing:
             return self._pass_on(ahead, digests=digests)
 
     def _pieces(self, statement: Composed) -> Iterator[Piece]:
-        outflow = Outflow(self._source.connection, statement.as_bytes(self._source.connection))
+        outflow = Outflow(self._source.connection, statement.as_bytes())
         return outflow.pieces(_MOST_AT_ONCE)
 
     def _pass_on(self, ahead: Iterable[Piece], *, digests: bool) -> int:
@@ -209,6 +213,11 @@ class _Comparing:
             return pour(self._cursor, statement, self._plan.key_wire, self._counted(ahead))
         except ReadFailed as failure:
             raise failure.reason from failure.reason.__cause__
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise Incomparable(
+                f"a key of {self._plan.table} on the server is none here: {fact(error)}",
+                "give the key's columns the types that they have on the server",
+            ) from error
 
     def _counted(self, ahead: Iterable[Piece]) -> Iterator[Sequence[bytes]]:
         for piece in ahead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pgpull import planning, pruning, versions
-from pgpull.comparing import compare
+from pgpull.comparing import Incomparable, compare
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
 from pgpull.sessions import Session
 
@@ -30,7 +30,12 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
     """
     if plan.strategy is Strategy.STRAIGHT:
         return plan, None
-    found, known = find(source, target, plan)
+    try:
+        found, known = find(source, target, plan)
+    except Incomparable as error:
+        if plan.request.mirror:
+            raise
+        return replace(plan, reason=error.message), None
     if plan.request.mirror and found.extra:
         planning.check_deletions(replace(plan, comparison=found), pruning.count_here(target, plan))
     return planning.choose(plan, found), known

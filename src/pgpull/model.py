@@ -124,6 +124,14 @@ class ColumnType:
     element_builtin: bool = False
     extension: str | None = None
 
+    @property
+    def widest(self) -> str:
+        """The type that its values can be sent as, and those of its kin; an index on it serves either."""
+        return _WIDEST.get(self.base, self.name)
+
+
+_WIDEST = {"int2": "bigint", "int4": "bigint", "int8": "bigint", "text": "text", "varchar": "text"}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -496,11 +504,11 @@ class Plan:
         """Whether everything is written in one transaction: what replaces the scope, or cannot be resumed."""
         return self.request.replace or self.key is None
 
-    def source_type(self, column: str) -> str:
-        """The name of a column's type on the source."""
+    def key_type(self, column: str) -> str:
+        """The name of the type that a column's keys are sent to the source as; its index can serve it."""
         found = self.source.column(column)
         assert found is not None, "only columns that travel are asked for"
-        return found.type.name
+        return found.type.widest
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def flow(
     source: Session, statements: Iterable[Composed], plan: Plan, applier: Applier, strategy: Strategy
 ) -> Progress:
     """Move the rows that some statements send, one after the other; see :func:`move`."""
-    outflows = [Outflow(source.connection, s.as_bytes(source.connection)) for s in statements]
+    outflows = [Outflow(source.connection, s.as_bytes()) for s in statements]
     pieces = chain.from_iterable(outflow.pieces(plan.request.batch_rows) for outflow in outflows)
     fetched = 0
     try:

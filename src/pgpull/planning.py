@@ -416,7 +416,7 @@ def _spelled_alike(theirs: Column, ours: Column) -> bool:
     """Whether a key's text means the same on both sides, and an array of such texts can be written."""
     kind = theirs.type
     simple = kind.kind in ("b", "e") and kind.element is None and kind.category != "A"
-    return simple and kind.base == ours.type.base
+    return simple and (kind.base == ours.type.base or kind.widest == ours.type.widest)
 
 
 def _travels(kind: ColumnType) -> bool:

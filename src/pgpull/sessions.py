@@ -51,6 +51,7 @@ _FORMS: Final[Mapping[str, str]] = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
     "bytea_output": "hex",
+    "lc_monetary": "C",
     "xmloption": "content",
     "application_name": APPLICATION,
     # rows that a policy hides become an error (manual: 5.9, Row Security Policies)
@@ -210,7 +211,8 @@ def send_bytes_as_they_are(source: Session) -> None:
     """Let a SQL_ASCII database send what it holds, in whatever encoding that is, for the target to judge.
 
     Asked for UTF8, it would fail the whole COPY at the first byte that is none (manual: 23.3.4, Automatic
-    Character Set Conversion). The driver takes such a session's text for bytes: nothing but COPY follows.
+    Character Set Conversion). The driver takes such a session's text for bytes, and statements for ASCII:
+    what follows is COPY and numbers, asked for in bytes.
 
     Raises:
         ConnectionLost: the connection went away.

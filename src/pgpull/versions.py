@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -86,8 +87,8 @@ def recall(target: Session, source: Session, plan: Plan) -> Known | None:
             return None  # somebody else's table of that name, or none of our business
     wanted = plan.request.scope
     for scope, theirs, ours in rows:
-        known = Known(theirs, ours)
-        if _covers(json.loads(scope), _as_json(wanted)) and _current(known, source.identity, target.identity):
+        known, wide = Known(theirs, ours), _read(scope)
+        if wide and _covers(wide, _as_json(wanted)) and _current(known, source.identity, target.identity):
             return known
     return None
 
@@ -106,7 +107,7 @@ def remember(target: Session, source: Session, plan: Plan, known: Known) -> None
                 for statement in sql.CREATE:
                     target.connection.execute(statement)
                 rows = target.connection.execute(sql.KNOWN, {"binding": binding}).fetchall()
-                covered = [text for text, *_ in rows if _covers(scope, json.loads(text))]
+                covered = [text for text, *_ in rows if not (noted := _read(text)) or _covers(scope, noted)]
                 target.connection.execute(sql.FORGET, {"binding": binding, "scopes": covered})
                 target.connection.execute(
                     sql.REMEMBER,
@@ -180,6 +181,15 @@ def _as_json(scope: Scope) -> dict[str, Any]:
         "until": window.until.isoformat() if window and window.until else None,
         "equals": dict(sorted(scope.equals)),
     }
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    """Return a scope as we wrote it, or None if somebody else did."""
+    with suppress(ValueError):
+        scope = json.loads(text)
+        if isinstance(scope, dict) and scope.keys() == _as_json(Scope()).keys():
+            return scope
+    return None
 
 
 def _covers(wide: dict[str, Any], narrow: dict[str, Any]) -> bool:

@@ -177,7 +177,7 @@ def copy_young(plan: Plan, horizon: int) -> Composed:
 def keyed(plan: Plan, keys: Sequence[str]) -> Composed:
     """The condition that a row has one of these keys; each text is an array of one column's values."""
     arrays = [
-        SQL("{}::{}[]").format(Literal(values), verbatim(plan.source_type(name)))
+        SQL("{}::{}[]").format(Literal(values), verbatim(plan.key_type(name)))
         for name, values in zip(plan.keys, keys, strict=True)
     ]
     if len(arrays) == 1:
