@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier, Literal
 from tenacity import wait_fixed
 
-from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, comparing, patience, pull
+from pgpull import (
+    ConnectionLost,
+    Listener,
+    PlanError,
+    Report,
+    Tally,
+    TooManyRejects,
+    Unequal,
+    comparing,
+    patience,
+    pull,
+)
 from pgpull.model import Method
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Server, Side
@@ -1216,3 +1227,132 @@ def told_apart_and_brought_together(sides: Sides, create: str, rows: list[Any], 
     again = pulled(pair, **words)
     assert counts(again) == (0, 0, len(there), 0)
     assert again.plan.strategy in ("nothing", "straight")
+
+
+# --- verify ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{}, {"mirror": True}, {"replace": True}, {"on_conflict": "skip"}], ids=str)
+def test_a_good_pull_is_verified(sides: Sides, words: dict[str, Any]) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    pair.target("insert into t select g, g from generate_series(20, 30) g")
+    report = pulled(pair, verify=True, **words)
+    assert report.verified
+    assert report.exit_code == 0
+
+
+def test_verifying_tells_the_keys_that_differ(sides: Sides) -> None:
+    pair = sides("create table t (id int, who text, v text, primary key (who, id))")
+    pair.source("insert into t select g, 'ann', g from generate_series(1, 50) g")
+
+    def meddle() -> None:
+        pair.target(
+            "update t set v = 'mine' where id = 3",
+            "delete from t where id = 4",
+            "insert into t values (0, 'x')",
+        )
+
+    with pytest.raises(Unequal) as caught:
+        pulled(pair, verify=True, listener=Meanwhile(meddle, after=50))
+    assert caught.value.exit_code == 5
+    assert caught.value.message == (
+        "public.t is not as on the server: 1 missing, 1 changed: changed who=ann, id=3; missing who=ann, id=4"
+    )
+    with pytest.raises(Unequal, match=r"1 missing, 1 changed, 1 extra: .*extra who=x, id=0"):
+        pulled(pair, verify=True, mirror=True, listener=Meanwhile(meddle, after=50))
+    pulled(pair, verify=True)
+
+
+def test_verifying_never_trusts_row_versions(known: Pair) -> None:
+    known.target("update t set v = 'mine' where id = 3")
+    horizon = known.target("select txid_current()")[0][0]
+    known.target("create table anything (id int)")
+    known.target(f"update pgpull.known_equal set target_horizon = {horizon}")
+    with pytest.raises(Unequal, match="1 changed: changed id=3"):
+        pulled(known, verify=True)
+
+
+def test_verifying_a_pull_that_skips_finds_the_rows_that_are_otherwise_here(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    pair.target("insert into t values (7, 'mine'), (70, 'mine too')")
+    with pytest.raises(Unequal, match=r"1 changed: changed id=7$") as caught:
+        pulled(pair, verify=True, on_conflict="skip")
+    assert "--on-conflict update" in caught.value.hint
+    assert pair.target("select count(*) from t") == [(51,)]
+
+
+def test_verifying_finds_the_rows_that_were_refused(sides: Sides) -> None:
+    create = "create table t (id int primary key, v text"
+    pair = sides(f"{create})", f"{create}, check (id <> 5))")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    with pytest.raises(Unequal, match="1 missing: missing id=5"):
+        pulled(pair, verify=True)
+
+
+# --- what it costs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_when_nothing_is_new_next_to_nothing_is_sent_and_nothing_is_written(
+    sides: Sides, make_proxy: Callable[..., Proxy], on_conflict: str
+) -> None:
+    pair = sides("create table t (id uuid primary key, v text)")
+    pair.source(
+        "insert into t select md5(g::text)::uuid, repeat(md5(g::text), 3) from generate_series(1, 30000) g",
+        "analyze t",
+    )
+    size = pulled(pair).bytes
+    pair.target("analyze t", "checkpoint")
+    proxy = make_proxy(pair.source_server)
+    before = pair.target_server.wal_position()
+    report = pulled(pair, source=pair.source_through(proxy), on_conflict=on_conflict)
+    assert counts(report) == (0, 0, 30_000, 0)
+    assert report.bytes < 0.03 * size
+    assert proxy.bytes_down < 0.03 * size
+    assert pair.target_server.wal_position() - before < 1_000_000
+
+
+def test_few_new_rows_cost_few_bytes(sides: Sides) -> None:
+    pair = sides("create table t (id bigint primary key, v text)")
+    pair.source("insert into t select g, repeat('x', 100) from generate_series(1, 30000) g", "analyze t")
+    pulled(pair)
+    pair.target("analyze t", "delete from t where id = 77", "insert into t values (-1)")
+    report = pulled(pair, mirror=True, on_conflict="skip")
+    assert (report.tally.inserted, report.deleted) == (1, 1)
+    assert report.bytes < 20_000
+
+
+# --- connections that break while rows are compared ------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("words", [{"on_conflict": "skip"}, {"mirror": True}, {"row_versions": False}], ids=str)
+def test_a_connection_that_breaks_while_rows_are_compared_is_opened_anew(
+    known: Pair, make_proxy: Callable[..., Proxy], side: Side, words: dict[str, Any]
+) -> None:
+    known.source("update t set v = 'new' where id <= 1000")
+    known.target("delete from t where id between 901 and 1100")
+    proxy = make_proxy(known.server(side))
+    url = known.source_through(proxy) if side == "source" else known.target_through(proxy)
+
+    class Cut(Listener):
+        """Cuts the line so many bytes after the rows began to be compared."""
+
+        after = 0
+
+        def looked(self, *_: Any) -> None:
+            if self.after:
+                proxy.cut_after(self.after, "down" if side == "source" else "up")
+                self.after = 0
+
+    cut = Cut()
+    for after in (100, 3_000):
+        cut.after = after
+        report = pulled(known, listener=cut, retries=2, batch_size=100, **{side: url, **words})
+        assert report.passes == 2
+        updated = 0 if "on_conflict" in words else 900
+        assert counts(report) == (200, updated, MANY - 200 - updated, 0)
+        known.target("delete from t where id between 901 and 1100", "update t set v = 'old' where id <= 900")

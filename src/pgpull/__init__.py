@@ -18,6 +18,7 @@ from pgpull.errors import (
     SettingsError,
     Stopped,
     TooManyRejects,
+    Unequal,
     UnsafeTarget,
     UsageError,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Stopped",
     "Tally",
     "TooManyRejects",
+    "Unequal",
     "UnsafeTarget",
     "UsageError",
     "__version__",
