@@ -8,10 +8,23 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from psycopg.sql import SQL, Identifier, Literal
 from tenacity import wait_fixed
 
-from pgpull import ConnectionLost, Listener, PlanError, Report, Tally, TooManyRejects, patience, pull
+from pgpull import (
+    ConnectionLost,
+    Listener,
+    PlanError,
+    Report,
+    Tally,
+    TooManyRejects,
+    Unequal,
+    comparing,
+    patience,
+    pull,
+)
 from pgpull.model import Method
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Server, Side
@@ -1014,3 +1027,332 @@ def test_transaction_numbers_that_went_around_are_not_believed(
         assert by_versions(report) is believed
         assert found(report) == (0, 1, None)
         assert pair.same("t")
+
+
+# --- strategies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+@pytest.mark.parametrize("rows", [1_000, 20_000])
+@pytest.mark.parametrize(
+    ("here", "strategy", "expected"),
+    [
+        ("true", "nothing", (0, 0)),
+        ("g > 1", "keyed", (0.001, 0)),
+        ("g <= 600", "keyed", (0.4, 0)),
+        ("g <= 599", "merge", (0.401, 0)),
+        ("g = 7", "merge", (0.999, 0)),
+        ("g < 0", "straight", None),
+    ],
+)
+def test_what_moves_and_how_is_chosen_from_what_is_missing(
+    sides: Sides, here: str, strategy: str, expected: tuple[float, float] | None, rows: int, on_conflict: str
+) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    scaled = here.replace("g", f"g * 1000.0 / {rows}") if "=" in here and "= 7" not in here else here
+    fill = f"insert into t select g, g from generate_series(1, {rows}) g"
+    pair.source(fill, "analyze t")
+    pair.target(f"{fill} where {scaled}")
+    missing = rows - pair.target("select count(*) from t")[0][0]
+    report = pulled(pair, on_conflict=on_conflict)
+    assert report.plan.strategy == strategy
+    assert expected is None or found(report) == (missing, 0, None)
+    assert counts(report) == (missing, 0, rows - missing, 0)
+    assert pair.same("t")
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "strategy", "expected"),
+    [
+        ("true", "true", "merge", (0, 100, 0)),
+        ("g <= 40", "true", "keyed", (0, 40, 0)),
+        ("g <= 41", "true", "merge", (0, 41, 0)),
+        ("g = 1", "true", "keyed", (0, 1, 0)),
+        ("g <= 20", "g > 20", "keyed", (20, 0, 0)),
+        ("g <= 20", "g > 10", "keyed", (10, 10, 0)),
+        ("false", "true", "nothing", (0, 0, 0)),
+    ],
+)
+def test_what_moves_and_how_is_chosen_from_what_has_changed(
+    sides: Sides, there: str, here: str, strategy: str, expected: tuple[int, int, int]
+) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source(
+        f"insert into t select g, case when {there} then 'new' else 'old' end from generate_series(1, 100) g"
+    )
+    pair.target(f"insert into t select g, 'old' from generate_series(1, 100) g where {here}")
+    report = pulled(pair, mirror=True)
+    assert (report.plan.strategy, found(report)) == (strategy, expected)
+    assert counts(report) == (*expected[:2], 100 - sum(expected), 0)
+    assert pair.same("t")
+
+
+def test_a_scope_that_is_empty_on_the_server_has_nothing_to_move(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.target("insert into t values (1, 'mine')")
+    report = pulled(pair)
+    assert (report.plan.strategy, counts(report), report.deleted) == ("nothing", (0, 0, 0, 0), 0)
+    assert pulled(pair, mirror=True, max_delete="100%").deleted == 1
+    assert pulled(pair, mirror=True).plan.strategy == "straight"
+
+
+# --- any two tables --------------------------------------------------------------------------------------
+
+ODD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+NUMBERS = st.one_of(
+    st.sampled_from(["1", "1.0", "1.00", "0", "-0.0", "1e3", "NaN"]),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2, max_value=99, min_value=-99).map(str),
+)
+
+KEYS = {
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "bigint": st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([n * (2**32 + 1) for n in range(9)])),
+    "smallint": st.integers(-(2**15), 2**15 - 1),
+    "uuid": st.uuids(),
+    "text": ODD,
+    "numeric": st.integers(-(10**30), 10**30),
+    "timestamptz": st.datetimes(),
+    "date": st.dates(),
+    "mood": st.sampled_from(["a", "b", "'", "ü", '"', "\\", "{}", "NULL"]),
+    "bytea": st.binary(max_size=4).map(lambda data: f"\\x{data.hex()}"),
+    "bool": st.booleans(),
+    "small": st.integers(-9, 9),
+}
+
+VALUES = {
+    "jsonb": st.sampled_from(['{"a": 1.0}', '{"a": 1.00}', "null", "[]", '"é\\t"']),
+    "json": st.sampled_from(['{"a":1}', '{"a": 1}', "null"]),
+    "numeric": NUMBERS,
+    "float8": st.sampled_from(["0", "-0", "NaN", "Infinity", "0.1", "1e-300"]),
+    "text": ODD,
+    "varchar": ODD,
+    "bpchar": st.sampled_from(["", "a", "a ", "a  "]),
+    "char(4)": st.sampled_from(["", "a", "ab"]),
+    "bigint": st.sampled_from([n * (2**32 + 1) for n in range(-3, 4)]),
+    "int[]": st.sampled_from(["{1,2}", "[0:1]={1,2}", "{}", "{NULL}"]),
+    "text[]": st.sampled_from(["{}", "{NULL}", '{"NULL"}', '{""}', '{"a b",c}']),
+    "int4range": st.sampled_from(["empty", "[1,5)", "[1,4]", "(,)"]),
+    "interval": st.sampled_from(["1 day", "24:00", "1 mon", "30 days"]),
+    "time": st.sampled_from(["00:00", "24:00", "01:11:34.967297"]),
+    "timestamptz": st.one_of(st.sampled_from(["infinity", "-infinity"]), st.datetimes().map(str)),
+    "bool": st.booleans(),
+    "inet": st.sampled_from(["10.0.0.1", "10.0.0.1/24", "::1"]),
+    "couple": st.sampled_from(["(1,a)", "(1,)", '(,"")', "(,)"]),
+    "mood": KEYS["mood"],
+    "point": st.sampled_from(["(0,0)", "(-0,0)"]),
+}
+
+
+TYPES = """
+    create type mood as enum ('a', 'b', '''', 'ü', '"', '\\', '{}', 'NULL');
+    create type couple as (a int, b text);
+    create domain small as int check (value between -9 and 9)"""
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[str, list[tuple[list[Any], list[Any]]]]:
+    """Draw the columns of a table, and the rows that its two sides have, with keys in common or not."""
+    keys = draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=3))
+    values = draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=4))
+    columns = [f"k{n} {kind}" for n, kind in enumerate(keys)] + [
+        f"v{n} {kind}" for n, kind in enumerate(values)
+    ]
+    create = (
+        f"create table t ({', '.join(columns)}, primary key ({', '.join(f'k{n}' for n in range(len(keys)))}))"
+    )
+    row = st.tuples(*(st.none() | VALUES[kind] for kind in values))
+    one = st.tuples(st.tuples(*(KEYS[kind].map(str) for kind in keys)), st.booleans(), row, st.none() | row)
+    there: list[Any] = []
+    here: list[Any] = []
+    for key, only_there, first, second in draw(st.lists(one, max_size=12, unique_by=lambda drawn: drawn[0])):
+        there += [] if second is None and not only_there else [(*key, *first)]
+        here += [] if second is None and only_there else [(*key, *(first if second is None else second))]
+    return create, [there, here]
+
+
+def fill(pair: Pair, side: Side, rows: list[tuple[Any, ...]]) -> None:
+    with psycopg.connect(pair.url(side)) as connection:
+        for row in rows:
+            literals = SQL(", ").join(Literal(value) for value in row)
+            connection.execute(SQL("insert into t values ({})").format(literals))
+
+
+def exact(pair: Pair, side: Side) -> dict[tuple[Any, ...], str]:
+    """Return the rows by their keys, as PostgreSQL writes them."""
+    [(key,)] = pair.run(side, "select string_agg(attname || '::text', ',' order by attnum) from pg_attribute"
+                              " where attrelid = 't'::regclass and attname like 'k_'")  # fmt: skip
+    return {tuple(key): image for image, *key in pair.run(side, f"select t::text, {key} from t")}
+
+
+@pytest.mark.parametrize("few", [0, 20_000], ids=["fingerprints", "keys"])
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(drawn=tables(), mode=st.sampled_from(["skip", "update", "mirror"]))
+def test_any_two_tables_are_told_apart_and_brought_together(
+    sides: Sides, few: int, drawn: tuple[str, list[Any]], mode: str
+) -> None:
+    create, rows = drawn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing, "_WORTH_A_FINGERPRINT", few)
+        told_apart_and_brought_together(sides, create, rows, mode)
+
+
+def told_apart_and_brought_together(sides: Sides, create: str, rows: list[Any], mode: str) -> None:
+    pair = sides(f"{TYPES}; {create}")
+    for side, of_side in zip(SIDES, rows, strict=True):
+        fill(pair, side, of_side)
+    there, here = (exact(pair, side) for side in SIDES)
+    missing, extra = there.keys() - here.keys(), here.keys() - there.keys()
+    changed = {key for key in there.keys() & here.keys() if there[key] != here[key]}
+    words: dict[str, Any] = {"on_conflict": "skip" if mode == "skip" else "update", "batch_size": 3}
+    words |= {"mirror": mode == "mirror", "max_delete": "100%"}
+
+    report = pulled(pair, verify=mode != "skip", **words)
+    updated = 0 if mode == "skip" else len(changed)
+    assert counts(report) == (len(missing), updated, len(there) - len(missing) - updated, 0)
+    if report.plan.comparison:
+        assert found(report) == (len(missing), updated, len(extra) if mode == "mirror" else None)
+        assert report.plan.comparison.rows == len(there)
+    assert report.deleted == (len(extra) if mode == "mirror" else 0)
+    wanted = {**there, **here} if mode == "skip" else {**here, **there}
+    assert exact(pair, "target") == {
+        key: row for key, row in wanted.items() if mode != "mirror" or key in there
+    }
+
+    again = pulled(pair, **words)
+    assert counts(again) == (0, 0, len(there), 0)
+    assert again.plan.strategy in ("nothing", "straight")
+
+
+# --- verify ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{}, {"mirror": True}, {"replace": True}, {"on_conflict": "skip"}], ids=str)
+def test_a_good_pull_is_verified(sides: Sides, words: dict[str, Any]) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    pair.target("insert into t select g, g from generate_series(20, 30) g")
+    report = pulled(pair, verify=True, **words)
+    assert report.verified
+    assert report.exit_code == 0
+
+
+def test_verifying_tells_the_keys_that_differ(sides: Sides) -> None:
+    pair = sides("create table t (id int, who text, v text, primary key (who, id))")
+    pair.source("insert into t select g, 'ann', g from generate_series(1, 50) g")
+
+    def meddle() -> None:
+        pair.target(
+            "update t set v = 'mine' where id = 3",
+            "delete from t where id = 4",
+            "insert into t values (0, 'x')",
+        )
+
+    with pytest.raises(Unequal) as caught:
+        pulled(pair, verify=True, listener=Meanwhile(meddle, after=50))
+    assert caught.value.exit_code == 5
+    assert caught.value.message == (
+        "public.t is not as on the server: 1 missing, 1 changed: changed who=ann, id=3; missing who=ann, id=4"
+    )
+    with pytest.raises(Unequal, match=r"1 missing, 1 changed, 1 extra: .*extra who=x, id=0"):
+        pulled(pair, verify=True, mirror=True, listener=Meanwhile(meddle, after=50))
+    pulled(pair, verify=True)
+
+
+def test_verifying_never_trusts_row_versions(known: Pair) -> None:
+    known.target("update t set v = 'mine' where id = 3")
+    horizon = known.target("select txid_current()")[0][0]
+    known.target("create table anything (id int)")
+    known.target(f"update pgpull.known_equal set target_horizon = {horizon}")
+    with pytest.raises(Unequal, match="1 changed: changed id=3"):
+        pulled(known, verify=True)
+
+
+def test_verifying_a_pull_that_skips_finds_the_rows_that_are_otherwise_here(sides: Sides) -> None:
+    pair = sides("create table t (id int primary key, v text)")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    pair.target("insert into t values (7, 'mine'), (70, 'mine too')")
+    with pytest.raises(Unequal, match=r"1 changed: changed id=7$") as caught:
+        pulled(pair, verify=True, on_conflict="skip")
+    assert "--on-conflict update" in caught.value.hint
+    assert pair.target("select count(*) from t") == [(51,)]
+
+
+def test_verifying_finds_the_rows_that_were_refused(sides: Sides) -> None:
+    create = "create table t (id int primary key, v text"
+    pair = sides(f"{create})", f"{create}, check (id <> 5))")
+    pair.source("insert into t select g, g from generate_series(1, 50) g")
+    with pytest.raises(Unequal, match="1 missing: missing id=5"):
+        pulled(pair, verify=True)
+
+
+# --- what it costs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_when_nothing_is_new_next_to_nothing_is_sent_and_nothing_is_written(
+    sides: Sides, make_proxy: Callable[..., Proxy], on_conflict: str
+) -> None:
+    pair = sides("create table t (id uuid primary key, v text)")
+    pair.source(
+        "insert into t select md5(g::text)::uuid, repeat(md5(g::text), 3) from generate_series(1, 30000) g",
+        "analyze t",
+    )
+    size = pulled(pair).bytes
+    pair.target("analyze t", "checkpoint")
+    proxy = make_proxy(pair.source_server)
+    before = pair.target_server.wal_position()
+    report = pulled(pair, source=pair.source_through(proxy), on_conflict=on_conflict)
+    assert counts(report) == (0, 0, 30_000, 0)
+    assert report.bytes < 0.03 * size
+    assert proxy.bytes_down < 0.03 * size
+    assert pair.target_server.wal_position() - before < 1_000_000
+
+
+def test_few_new_rows_cost_few_bytes(sides: Sides) -> None:
+    pair = sides("create table t (id bigint primary key, v text)")
+    pair.source("insert into t select g, repeat('x', 100) from generate_series(1, 30000) g", "analyze t")
+    pulled(pair)
+    pair.target("analyze t", "delete from t where id = 77", "insert into t values (-1)")
+    report = pulled(pair, mirror=True, on_conflict="skip")
+    assert (report.tally.inserted, report.deleted) == (1, 1)
+    assert report.bytes < 20_000
+
+
+# --- connections that break while rows are compared ------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("words", [{"on_conflict": "skip"}, {"mirror": True}, {"row_versions": False}], ids=str)
+def test_a_connection_that_breaks_while_rows_are_compared_is_opened_anew(
+    known: Pair, make_proxy: Callable[..., Proxy], side: Side, words: dict[str, Any]
+) -> None:
+    known.source("update t set v = 'new' where id <= 1000")
+    known.target("delete from t where id between 901 and 1100")
+    proxy = make_proxy(known.server(side))
+    url = known.source_through(proxy) if side == "source" else known.target_through(proxy)
+
+    class Cut(Listener):
+        """Cuts the line so many bytes after the rows began to be compared."""
+
+        after = 0
+
+        def looked(self, *_: Any) -> None:
+            if self.after:
+                proxy.cut_after(self.after, "down" if side == "source" else "up")
+                self.after = 0
+
+    cut = Cut()
+    for after in (100, 3_000):
+        cut.after = after
+        report = pulled(known, listener=cut, retries=2, batch_size=100, **{side: url, **words})
+        assert report.passes == 2
+        updated = 0 if "on_conflict" in words else 900
+        assert counts(report) == (200, updated, MANY - 200 - updated, 0)
+        known.target("delete from t where id between 901 and 1100", "update t set v = 'old' where id <= 900")
