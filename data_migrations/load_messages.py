@@ -9,7 +9,8 @@ from typer import Option
 
 from pgpull import Report, pull
 from pgpull.arguments import uuid_text
-from pgpull.cli import Options, script
+from pgpull.cli import script
+from pgpull.commands import Options
 from pgpull.model import Request
 from pgpull.settings import load
 from pgpull.surveying import Question

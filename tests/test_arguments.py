@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
-from pgpull.model import Limit, TableName, Tally, Wire
+from pgpull.model import Limit, Wire
+from pgpull.results import Tally
+from pgpull.shapes import TableName
 from pgpull.streams import Batch
 
 

@@ -1150,7 +1150,7 @@ TYPES = """
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[str, list[tuple[list[Any], list[Any]]]]:
+def tables(draw: st.DrawFn) -> tuple[str, list[list[Any]]]:
     """Draw the columns of a table, and the rows that its two sides have, with keys in common or not."""
     keys = draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=3))
     values = draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=4))

@@ -13,9 +13,10 @@ SOURCE = Path(pgpull.__file__).parent
 # From the ground up; a module imports only from floors below its own.
 FLOORS = [
     {"errors"},
+    {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"model"},
-    {"arguments", "endpoints", "patience", "periods", "sql"},
-    {"diagnosis", "digesting", "requesting"},
+    {"results", "requesting", "sql"},
+    {"choosing", "diagnosis", "digesting"},
     {"planning", "sessions", "streams"},
     {"catalog", "guarding", "rejecting"},
     {"applying", "comparing", "looking", "versions"},
@@ -26,7 +27,7 @@ FLOORS = [
     {"embedded", "wording"},
     {"picture"},
     {"reporting", "settings"},
-    {"demo"},
+    {"commands", "demo"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

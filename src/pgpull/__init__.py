@@ -21,8 +21,9 @@ from pgpull.errors import (
     UnsafeTarget,
     UsageError,
 )
-from pgpull.model import Comparison, Difference, Forecast, Reject, Report, Tally
+from pgpull.model import Comparison
 from pgpull.rehearsing import forecast
+from pgpull.results import Difference, Forecast, Reject, Report, Tally
 from pgpull.running import Listener, pull
 from pgpull.surveying import Survey, status
 

@@ -14,10 +14,11 @@ from psycopg.sql import Composed
 
 from pgpull import sql
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import OnConflict, Plan, Reject, Strategy, Tally
+from pgpull.model import OnConflict, Plan, Strategy
 from pgpull.patience import Patience
 from pgpull.planning import held_triggers
 from pgpull.rejecting import reject_of
+from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen
 from pgpull.streams import Batch, copy_in
 

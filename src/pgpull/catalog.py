@@ -15,25 +15,23 @@ from psycopg.sql import Composed
 from pgpull import sql
 from pgpull.diagnosis import translated
 from pgpull.errors import PlanError
-from pgpull.model import (
+from pgpull.model import Estimate, Plan, Request, Scope
+from pgpull.sessions import Session
+from pgpull.shapes import (
     Column,
     ColumnType,
-    Estimate,
     ForeignKey,
     Key,
     OwnedSequence,
-    Plan,
     Reference,
-    Request,
     Rules,
-    Scope,
     Shape,
     TableName,
     Trigger,
     UniqueRule,
 )
-from pgpull.sessions import Session
-from pgpull.sql import rehearsing
+from pgpull.sql import catalog as questions
+from pgpull.sql import hints, rehearsing
 from pgpull.sql.parts import condition
 
 _NO_PRIVILEGE = "42501"
@@ -49,7 +47,9 @@ def shape_of(session: Session, table: TableName) -> Shape | None:
         ConnectionLost: the connection went away.
     """
     with translated(session.side, session.connection):
-        found = session.connection.execute(sql.TABLE, {"schema": table.schema, "name": table.name}).fetchone()
+        found = session.connection.execute(
+            questions.TABLE, {"schema": table.schema, "name": table.name}
+        ).fetchone()
         if found is None:
             return None
         oid, kind, owned, privileges, has_heirs = found
@@ -69,20 +69,20 @@ def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str
             name, ColumnType(*kind_of), not_null, has_default and not generated, generated, identity, readable
         )
         for name, not_null, has_default, generated, identity, readable, *kind_of in connection.execute(
-            sql.COLUMNS, of_table
+            questions.COLUMNS, of_table
         )
     ]
-    sequences = connection.execute(sql.SEQUENCES, of_table)
-    stands = connection.execute(sql.STANDING, of_table).fetchone()
+    sequences = connection.execute(questions.SEQUENCES, of_table)
+    stands = connection.execute(questions.STANDING, of_table).fetchone()
     assert stands is not None, "an aggregate without GROUP BY always gives a row"
     rows, heap, standing = stands
     return Shape(
         table=table,
         kind=kind,
         columns=tuple(columns),
-        keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(sql.KEYS, of_table)),
-        triggers=tuple(_trigger(*row) for row in connection.execute(sql.TRIGGERS, of_table)),
-        references=tuple(_reference(*row) for row in connection.execute(sql.REFERENCES, of_table)),
+        keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(questions.KEYS, of_table)),
+        triggers=tuple(_trigger(*row) for row in connection.execute(questions.TRIGGERS, of_table)),
+        references=tuple(_reference(*row) for row in connection.execute(questions.REFERENCES, of_table)),
         rows=rows,
         heap=heap,
         standing=standing,
@@ -140,7 +140,7 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
     if model is not None:
         return PlanError(
             f"{session.side} ({database}) has no table {table}",
-            f"run on {session.side}: {sql.create_table(model).as_string(None)}"
+            f"run on {session.side}: {hints.create_table(model).as_string(None)}"
             " (or, for its indexes and foreign keys too, load the server's pg_dump --schema-only)",
         )
     schemas = inspector.get_schema_names()
@@ -163,12 +163,12 @@ def make_table(session: Session, model: Shape) -> Shape | None:
     """
     with translated(session.side, session.connection):
         try:
-            session.connection.execute(sql.create_table(model))
+            session.connection.execute(hints.create_table(model))
         except psycopg.ProgrammingError as error:
             raise PlanError(
                 f"{model.table} cannot be made in the private Postgres: {error.diag.message_primary}",
                 "make what it lacks with psql, then run the same command again:"
-                f" {sql.create_table(model).as_string(None)}",
+                f" {hints.create_table(model).as_string(None)}",
             ) from error
     return shape_of(session, model.table)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgpull import planning, pruning, versions
+from pgpull import choosing, pruning, versions
 from pgpull.comparing import Incomparable, compare
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
 from pgpull.sessions import Session
@@ -37,8 +37,8 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
             raise
         return replace(plan, reason=error.message), None
     if plan.request.mirror and found.extra:
-        planning.check_deletions(replace(plan, comparison=found), pruning.count_here(target, plan))
-    return planning.choose(plan, found), known
+        choosing.check_deletions(replace(plan, comparison=found), pruning.count_here(target, plan))
+    return choosing.choose(plan, found), known
 
 
 def find(source: Session, target: Session, plan: Plan) -> tuple[Comparison, Known | None]:

@@ -17,9 +17,10 @@ from pgpull.comparing import all_keys, compare_in_full, some_keys
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PlanError, SettingsError
 from pgpull.looking import look
-from pgpull.model import Difference, Request
+from pgpull.model import Request
 from pgpull.rejecting import open_private
 from pgpull.requesting import ScopeWords, make_request
+from pgpull.results import Difference
 from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pgpull.model import Column, Digest, Identity, Image
+from pgpull.model import Digest, Image
+from pgpull.shapes import Column, Identity
 
 # Types whose equality is identity: any two values that differ to the eye get different hashes, and one value
 # has one hash on every server. Not so numeric (1.0 = 1.00), floats (0 = -0), jsonb, interval (24:00 = 1 day),

@@ -10,7 +10,8 @@ from psycopg.sql import Composed
 from pgpull import sql
 from pgpull.applying import Applier
 from pgpull.comparing import key_batches
-from pgpull.model import Plan, Strategy, Tally
+from pgpull.model import Plan, Strategy
+from pgpull.results import Tally
 from pgpull.sessions import Session
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches

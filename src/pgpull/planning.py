@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 
 from psycopg.sql import Composed
 
-from pgpull import sql
 from pgpull.digesting import digest_of
 from pgpull.errors import PlanError
-from pgpull.model import (
-    Column,
-    ColumnType,
-    Comparison,
-    Digest,
-    Identity,
-    Key,
-    OnConflict,
-    Plan,
-    Request,
-    Rules,
-    Scope,
-    Shape,
-    Strategy,
-    Trigger,
-    UniqueRule,
-    Window,
-    Wire,
-)
+from pgpull.model import Digest, OnConflict, Plan, Request, Scope, Strategy, Window, Wire
+from pgpull.shapes import Column, ColumnType, Identity, Key, Shape, Trigger
+from pgpull.sql import hints
 
 _WINDOW_TYPES = ("timestamptz", "timestamp", "date")
 
@@ -121,57 +103,6 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
 
 # --- from a comparison to a strategy ---------------------------------------------------------------------
 
-_KEYED_SHARE = 0.4
-"""Up to this share of the rows, asking for each by its key takes less than reading all in order: measured."""
-
-
-def choose(plan: Plan, comparison: Comparison) -> Plan:
-    """Decide which rows move, now that it is known how they differ.
-
-    Args:
-        plan: what was planned before.
-        comparison: what was found.
-
-    Returns:
-        The plan with its strategy, and the reason for it.
-    """
-    strategy, reason = _strategy(plan, comparison)
-    return replace(plan, method=comparison.method, comparison=comparison, strategy=strategy, reason=reason)
-
-
-def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
-    wanted = found.missing + found.changed
-    if wanted == 0:
-        return Strategy.NOTHING, "every row in scope is here"
-    few = f"{wanted:,} of {found.rows:,} rows"
-    if not plan.keys_as_text:
-        return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
-    if plan.request.new is not None:
-        return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
-    if wanted > _KEYED_SHARE * found.rows:
-        return Strategy.MERGE, f"{few} are wanted: reading all in order takes less than asking for so many"
-    return Strategy.KEYED, f"only {few} are wanted"
-
-
-def check_deletions(plan: Plan, here: int) -> None:
-    """Make sure that a mirror does not delete more than it may.
-
-    Args:
-        plan: with its comparison.
-        here: rows in scope on the target.
-
-    Raises:
-        PlanError: it would.
-    """
-    extra, limit = (plan.comparison and plan.comparison.extra) or 0, plan.request.max_delete
-    if plan.request.mirror and limit.exceeded_by(extra, here):
-        share = f" ({extra * 100 / here:.0f} %)" if here else ""
-        raise PlanError(
-            f"{extra:,} of {here:,} local rows in scope{share} are not on the server,"
-            f" and no more than {limit} may be deleted",
-            "look at them with --dry-run; if they may go, allow it: --max-delete 100%",
-        )
-
 
 def check_scope(scope: Scope, shape: Shape) -> None:
     """Make sure that a side has the columns that a scope names.
@@ -227,36 +158,6 @@ def _statement(composed: Composed) -> str:
 # --- rehearsal -------------------------------------------------------------------------------------------
 
 
-def judged(plan: Plan, rules: Rules) -> tuple[str, ...]:
-    """Return the columns without which nobody can tell whether the target would take a row.
-
-    Args:
-        plan: what would be pulled.
-        rules: what may refuse a row for its values.
-
-    Returns:
-        None, where nothing can refuse a row; all columns, where it is hard to tell what can.
-    """
-    unique = unique_beside_key(plan, rules)
-    if rules.others or plan.drifted or not all(rule.plain for rule in unique):
-        return plan.columns
-    wanted = set(chain.from_iterable(rule.columns for rule in unique))
-    wanted |= set(chain.from_iterable(key.columns for key in rules.foreign_keys))
-    pairs = _pairs(plan.source, plan.target, plan.columns)
-    wanted |= {ours.name for theirs, ours in pairs if ours.not_null and not theirs.not_null}
-    return tuple(name for name in plan.columns if name in wanted | set(plan.keys)) if wanted else ()
-
-
-def unique_beside_key(plan: Plan, rules: Rules) -> tuple[UniqueRule, ...]:
-    """Return the unique rules that a row can break though its key is its own."""
-    return tuple(
-        rule
-        for rule in rules.unique
-        if set(rule.columns) <= set(plan.columns)
-        and not (rule.plain and not rule.operators and set(rule.columns) == set(plan.keys))
-    )
-
-
 # --- privileges ------------------------------------------------------------------------------------------
 
 
@@ -286,7 +187,7 @@ def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) ->
     if missing:
         raise PlanError(
             f"role {role} may not {' or '.join(missing)} on {side}'s {shape.table}",
-            f"have its owner run: {_statement(sql.grant(missing, shape.table, role))}",
+            f"have its owner run: {_statement(hints.grant(missing, shape.table, role))}",
         )
 
 
@@ -329,7 +230,7 @@ def _check_target_only(target: Shape, columns: Sequence[str]) -> None:
             raise PlanError(
                 f"local {target.table}.{column.name} is NOT NULL without a default,"
                 " and the server has no such column to fill it from",
-                f"run on local: {_statement(sql.drop_not_null(target.table, column))}",
+                f"run on local: {_statement(hints.drop_not_null(target.table, column))}",
             )
 
 
@@ -339,7 +240,7 @@ def _check_types(source: Shape, target: Shape, columns: Sequence[str]) -> None:
             raise PlanError(
                 f"{target.table}.{ours.name} is {theirs.type.name} on the server and {ours.type.name} here,"
                 " and values of the one are not values of the other",
-                f"run on local: {_statement(sql.change_type(target.table, theirs))}",
+                f"run on local: {_statement(hints.change_type(target.table, theirs))}",
             )
 
 
@@ -393,7 +294,7 @@ def _no_common_key(source: Shape, target: Shape) -> PlanError:
     have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
     return PlanError(
         f"local {target.table} lacks the server's key ({_listed(wanted.columns)}); its own keys: {have}",
-        f"run on local: {_statement(sql.add_key(target.table, wanted))}",
+        f"run on local: {_statement(hints.add_key(target.table, wanted))}",
     )
 
 
@@ -436,7 +337,7 @@ def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str
     for column in source.columns:
         ours = target.column(column.name)
         if ours is None:
-            statement = _statement(sql.add_column(target.table, column))
+            statement = _statement(hints.add_column(target.table, column))
             yield f"left out: local has no column {column.name}; to have it, run on local: {statement}"
         elif ours.generated and not column.generated:
             yield f"left out: {column.name} is computed locally (GENERATED ALWAYS AS)"

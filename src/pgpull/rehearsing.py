@@ -19,7 +19,7 @@ from typing import Final, Unpack
 from psycopg.sql import Composed
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, planning, pruning
+from pgpull import catalog, choosing, pruning
 from pgpull import sql as statements
 from pgpull.applying import Applier
 from pgpull.comparing import Incomparable, key_batches
@@ -28,26 +28,14 @@ from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.guarding import guard
 from pgpull.looking import look
-from pgpull.model import (
-    Comparison,
-    Estimate,
-    Forecast,
-    ForeignKey,
-    Method,
-    OnConflict,
-    Plan,
-    Refusal,
-    Reject,
-    Request,
-    Strategy,
-    TableName,
-    Tally,
-)
+from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Request, Strategy
 from pgpull.moving import Progress, flow, move_keyed
 from pgpull.patience import Patience
 from pgpull.requesting import Words, make_request
+from pgpull.results import Forecast, Refusal, Reject, Tally
 from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
+from pgpull.shapes import ForeignKey, TableName
 from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
 
@@ -132,7 +120,7 @@ class _Rehearsal:
         self._target = target
         self._plan = plan
         self._rules = catalog.rules_of(target, plan.table)
-        self._judged = planning.judged(plan, self._rules)
+        self._judged = choosing.judged(plan, self._rules)
         self._refused: Counter[str] = Counter()
         self._bytes = 0
         self._compared = False
@@ -299,7 +287,7 @@ class _Rehearsal:
         if rules.partitions and None not in rules.partitions:
             homes = [text for text in rules.partitions if text is not None]
             self._drop("23514 check_violation: no partition for the row", sql.drop_homeless(homes))
-        unique = planning.unique_beside_key(plan, rules)
+        unique = choosing.unique_beside_key(plan, rules)
         for rule in unique:
             kind = "23P01 exclusion_violation" if rule.operators else "23505 unique_violation"
             self._drop(f"{kind} on {rule.name}", sql.drop_clashing(plan, rule))

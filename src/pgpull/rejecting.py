@@ -22,7 +22,9 @@ from psycopg.pq import ExecStatus
 from pgpull import sql
 from pgpull.diagnosis import condition, fact
 from pgpull.errors import Stopped
-from pgpull.model import Column, Plan, Reject, Wire
+from pgpull.model import Plan, Wire
+from pgpull.results import Reject
+from pgpull.shapes import Column
 from pgpull.streams import Batch, fields
 
 _COLUMN_IN_CONTEXT = re.compile(r"^COPY .*?, line \d+, column (.+?)(?:: |, null|$)", re.MULTILINE)

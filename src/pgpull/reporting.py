@@ -29,9 +29,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
-from pgpull.model import Difference, Forecast, Plan, Reject, Report, Strategy, Tally
+from pgpull.model import Plan, Strategy
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
 from pgpull.rejecting import open_private
+from pgpull.results import Difference, Forecast, Reject, Report, Tally
 from pgpull.running import Listener
 from pgpull.sessions import Session
 from pgpull.surveying import Survey

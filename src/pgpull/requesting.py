@@ -9,16 +9,8 @@ from typing import TypedDict, Unpack
 
 from pgpull.arguments import duration, instant, ordered, zone
 from pgpull.errors import UsageError
-from pgpull.model import (
-    DEFAULT_BATCH_ROWS,
-    DEFAULT_MAX_DELETE,
-    Limit,
-    OnConflict,
-    Request,
-    Scope,
-    TableName,
-    Window,
-)
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Limit, OnConflict, Request, Scope, Window
+from pgpull.shapes import TableName
 
 DEFAULT_WINDOW = "created_at"
 DEFAULT_OVERLAP = timedelta(hours=1)

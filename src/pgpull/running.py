@@ -20,11 +20,12 @@ from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
 from pgpull.guarding import guard
 from pgpull.looking import look
-from pgpull.model import Known, Limit, OnConflict, Plan, Reject, Report, Request, Scope, Tally
+from pgpull.model import Known, Limit, OnConflict, Plan, Request, Scope
 from pgpull.moving import move
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_request
+from pgpull.results import Reject, Report, Tally
 from pgpull.sessions import Session, open_source, open_target, reopen, send_bytes_as_they_are
 
 

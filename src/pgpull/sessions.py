@@ -24,7 +24,8 @@ from pgpull import sql
 from pgpull.diagnosis import SOURCE, TARGET, connect_failed, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, UnsafeTarget
-from pgpull.model import Identity
+from pgpull.shapes import Identity
+from pgpull.sql import catalog as questions
 
 APPLICATION: Final = "pgpull"
 
@@ -171,14 +172,14 @@ def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Sess
             f"{side} is PostgreSQL {connection.info.server_version // 10_000}",
             f"pgpull needs {OLDEST} or newer on both sides",
         )
-    row = connection.execute(sql.IDENTITY).fetchone()
+    row = connection.execute(questions.IDENTITY).fetchone()
     assert row is not None
     return Session(side, endpoint, link, connection, Identity(*(*row, _system(connection))))
 
 
 def _system(connection: psycopg.Connection) -> str | None:
-    allowed = connection.execute(sql.MAY_KNOW_SYSTEM).fetchone()
-    row = connection.execute(sql.SYSTEM).fetchone() if allowed and allowed[0] else None
+    allowed = connection.execute(questions.MAY_KNOW_SYSTEM).fetchone()
+    row = connection.execute(questions.SYSTEM).fetchone() if allowed and allowed[0] else None
     return row[0] if row else None
 
 

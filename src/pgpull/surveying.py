@@ -17,10 +17,11 @@ from pgpull import catalog, planning
 from pgpull.diagnosis import translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectionLost, PlanError
-from pgpull.model import Request, Shape, TableName, Window
+from pgpull.model import Request, Window
 from pgpull.periods import Counts, Period, Unit, finest_that_fits, fold
 from pgpull.requesting import DEFAULT_WINDOW, make_request
 from pgpull.sessions import Session, open_source, open_target
+from pgpull.shapes import Shape, TableName
 from pgpull.sql.status import count_by_day
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()

@@ -20,8 +20,9 @@ from typing import Any, Final
 import psycopg
 
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import Identity, Known, Plan, Scope
+from pgpull.model import Known, Plan, Scope
 from pgpull.sessions import Session
+from pgpull.shapes import Identity
 from pgpull.sql import versions as sql
 
 _HALF_CIRCLE: Final = 2**31

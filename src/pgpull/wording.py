@@ -11,19 +11,8 @@ from datetime import UTC
 from typing import Any
 
 from pgpull.guarding import is_local
-from pgpull.model import (
-    Comparison,
-    Difference,
-    Forecast,
-    Method,
-    Plan,
-    Reject,
-    Report,
-    Request,
-    Scope,
-    Strategy,
-    Tally,
-)
+from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
+from pgpull.results import Difference, Forecast, Reject, Report, Tally
 from pgpull.sessions import Session
 
 

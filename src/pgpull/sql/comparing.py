@@ -11,7 +11,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Digest, Image, Plan, Reference, Shape
+from pgpull.model import Digest, Image, Plan
+from pgpull.shapes import Reference, Shape
 from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim, young
 
 THEIRS: Final = Identifier("pg_temp", "pgpull_theirs")

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Column, Key, Scope, Shape, TableName, Window
+from pgpull.model import Scope, Window
+from pgpull.shapes import Column, Key, Shape, TableName
 
 # --- names and lists -------------------------------------------------------------------------------------
 

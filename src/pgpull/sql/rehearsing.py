@@ -7,7 +7,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import ForeignKey, OnConflict, Plan, Shape, TableName, UniqueRule
+from pgpull.model import OnConflict, Plan
+from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
 from pgpull.sql.parts import condition, listed, name_of, outside, rows_of, same_key, verbatim
 

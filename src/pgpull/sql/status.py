@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from pgpull.model import Column, Scope, Shape
+from pgpull.model import Scope
+from pgpull.shapes import Column, Shape
 from pgpull.sql.parts import condition, rows_of, verbatim
 
 

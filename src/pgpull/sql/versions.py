@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composed, Literal
 
-from pgpull.model import Shape
+from pgpull.shapes import Shape
 from pgpull.sql.parts import rows_of, young
 
 # One row for each table and source: a small thing, and an ordinary table, so that it survives a crash exactly

@@ -1,0 +1,235 @@
+"""What a database says about itself and its tables: frozen values that touch nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from pgpull.errors import UsageError
+
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+
+
+_NAME_PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^".\s]+))\s*')
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as one writes it in SQL: quoted only where it must be."""
+    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A schema-qualified name, as the catalog spells it."""
+
+    schema: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> TableName:
+        """Read ``schema.table``, ``table`` (in public), or either with parts in double quotes.
+
+        Unquoted parts are taken as they stand: pgpull does not fold case, as the shell has no way to
+        show which quotes SQL would have seen.
+
+        Raises:
+            UsageError: the text is not a table's name.
+        """
+        parts: list[str] = []
+        end = 0
+        while match := _NAME_PART.match(text, end):
+            parts.append(match[1].replace('""', '"') if match[1] else match[2])
+            end = match.end()
+            if end == len(text) or text[end] != ".":
+                break
+            end += 1
+        if end != len(text) or not 1 <= len(parts) <= 2 or text.endswith("."):
+            raise UsageError(f"not a table's name: {text!r}", 'write SCHEMA.TABLE, such as public."Order"')
+        return cls(parts[0] if len(parts) == 2 else "public", parts[-1])
+
+    def __str__(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """What the catalog says about a column's type; ``base`` and the rest look below any domain."""
+
+    name: str
+    """As Postgres writes it, with its modifier: ``character varying(10)``."""
+    base: str
+    oid: int
+    kind: str
+    """``pg_type.typtype``: b base, c composite, e enum, r range, m multirange."""
+    category: str
+    """``pg_type.typcategory``: N numeric, S string, D date and time, A array, U user-defined, ..."""
+    builtin: bool
+    has_binary: bool
+    element: str | None = None
+    element_builtin: bool = False
+    extension: str | None = None
+
+    @property
+    def widest(self) -> str:
+        """The type that its values can be sent as, and those of its kin; an index on it serves either."""
+        return _WIDEST.get(self.base, self.name)
+
+
+_WIDEST = {"int2": "bigint", "int4": "bigint", "int8": "bigint", "text": "text", "varchar": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table in one database."""
+
+    name: str
+    type: ColumnType
+    not_null: bool = False
+    has_default: bool = False
+    generated: bool = False
+    """Computed by the database itself (``GENERATED ALWAYS AS (...)``): nobody can write it."""
+    identity: str = ""
+    """``a`` GENERATED ALWAYS AS IDENTITY, ``d`` BY DEFAULT, empty for none."""
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Columns that identify a row: a primary key, or a unique index whose columns are all NOT NULL."""
+
+    columns: tuple[str, ...]
+    primary: bool = True
+    deferrable: bool = False
+    """A deferrable constraint cannot arbitrate an ON CONFLICT (manual: INSERT, "conflict_target")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A user's trigger that writing a row would fire, and how it stands enabled (O origin, A always)."""
+
+    name: str
+    table: TableName
+    """The table itself, or one of its partitions."""
+    enabled: str
+    on_write: bool = True
+    """Whether an INSERT or UPDATE fires it."""
+    on_delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key that refers to the table, and the table that has it."""
+
+    name: str
+    table: TableName
+    kind: str
+    """``pg_class.relkind`` of the table that has it."""
+    columns: tuple[str, ...]
+    referred: tuple[str, ...]
+    """The columns that are referred to, in the order of ``columns``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key of the table."""
+
+    name: str
+    table: TableName
+    """The table that it refers to."""
+    columns: tuple[str, ...]
+    referred: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueRule:
+    """A unique index or an exclusion constraint: no two rows may meet in it."""
+
+    name: str
+    expressions: tuple[str, ...]
+    """Its columns or expressions, as SQL."""
+    operators: tuple[str, ...]
+    """For each, the operator by which rows meet; none for plain equality."""
+    predicate: str | None
+    """The condition of a partial index."""
+    nulls_clash: bool
+    plain: bool
+    """Whether it stands on columns alone, for all rows."""
+    deferrable: bool
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may refuse a row for its values."""
+
+    unique: tuple[UniqueRule, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    others: bool
+    """Whether there are checks, domains, computed columns or partitions."""
+    partitions: tuple[str | None, ...] = ()
+    """The condition of each partition, as SQL; None for one that takes everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedSequence:
+    """A sequence that belongs to a column (serial or identity)."""
+
+    name: TableName
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one database says about a table."""
+
+    table: TableName
+    kind: str
+    """``pg_class.relkind``: r plain, p partitioned."""
+    columns: tuple[Column, ...]
+    keys: tuple[Key, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    sequences: tuple[OwnedSequence, ...] = ()
+    references: tuple[Reference, ...] = ()
+    rows: int = 0
+    """How many the database guesses there are."""
+    heap: bool = True
+    """Whether its rows are stored as Postgres itself stores them, with their versions."""
+    standing: str = ""
+    """A checksum of all that a row's values hang on beside the row itself: columns, partitions, labels."""
+    owned: bool = True
+    has_heirs: bool = False
+    """Whether other tables inherit from it; their rows are not its own."""
+    privileges: frozenset[str] = frozenset()
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of that name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database of which cluster a session is in, and in what state, as the server itself says."""
+
+    database: str
+    role: str
+    oid: int
+    started: str
+    version: str
+    major: int
+    encoding: str
+    in_recovery: bool
+    read_only: bool
+    isolation: str
+    now: datetime
+    horizon: int
+    """The oldest transaction that was still running when the session's began: the result of every older one
+    is to be seen."""
+    system: str | None
+    """The cluster's own number, given on initdb; None where we may not know it."""
+
+    def same_database(self, other: Identity) -> bool:
+        """Compare what no tunnel and no host name can disguise."""
+        if self.system is not None and other.system is not None:
+            return (self.system, self.oid) == (other.system, other.oid)
+        return (self.started, self.oid) == (other.started, other.oid)
