@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -106,6 +110,17 @@ class Meanwhile(Listener):
     def _when(self, rows: int) -> None:
         if rows >= self._after and self._deeds:
             self._deeds.pop()()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until a server that comes back answers."""
+    until = time.monotonic() + 20
+    while True:
+        with suppress(psycopg.OperationalError):
+            if condition():
+                return
+        assert time.monotonic() < until, "it never came to this"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -1150,7 +1165,7 @@ TYPES = """
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[str, list[list[Any]]]:
+def tables(draw: st.DrawFn) -> tuple[str, list[Any]]:
     """Draw the columns of a table, and the rows that its two sides have, with keys in common or not."""
     keys = draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=3))
     values = draw(st.lists(st.sampled_from(sorted(VALUES)), max_size=4))
@@ -1356,3 +1371,25 @@ def test_a_connection_that_breaks_while_rows_are_compared_is_opened_anew(
         updated = 0 if "on_conflict" in words else 900
         assert counts(report) == (200, updated, MANY - 200 - updated, 0)
         known.target("delete from t where id between 901 and 1100", "update t set v = 'old' where id <= 900")
+
+
+def test_a_server_that_crashed_and_gives_numbers_anew_is_not_believed(
+    make_pair: MakePair, own_server: OwnServer
+) -> None:
+    server = own_server(wal_writer_delay=10_000)
+    pair = make_pair(schema="create table t (id int primary key, v text)", source_server=server)
+    pair.source(f"insert into t select g, g from generate_series(1, {MANY}) g", "analyze t")
+    with psycopg.connect(pair.source_url) as other:
+        for _ in range(20):
+            other.execute("update t set v = 'taken back' where id = 1")
+            other.rollback()
+        pulled(pair)
+        pair.target("analyze t")
+        assert by_versions(pulled(pair))
+        pid = other.info.backend_pid
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pair.source("update t set v = 'new' where id = 3 returning xmin::text::int"))
+    for _ in range(30):
+        pair.source("select txid_current()")
+    assert found(pulled(pair)) == (0, 1, None)
+    assert pair.same("t")

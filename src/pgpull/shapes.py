@@ -215,6 +215,9 @@ class Identity:
     role: str
     oid: int
     started: str
+    unbroken: str
+    """Since when its transactions have been counted without a break. After a crash, which empties the
+    statistics but need not end the first process, numbers are given anew that nobody had time to write down."""
     version: str
     major: int
     encoding: str

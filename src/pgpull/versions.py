@@ -160,11 +160,11 @@ def _one(connection: psycopg.Connection, question: Any) -> Any:
 def _binding(plan: Plan, source: Identity, target: Identity) -> str:
     """Return a checksum of all that must be as it was.
 
-    The start of the source's server is part of it: a server that was restored to an earlier time, or copied
-    with its data, counts the same transactions once more, but not without starting anew.
+    The start of the source's server is part of it: a server that crashed, was restored to an earlier time, or
+    was copied with its data counts the same transactions once more, but not without starting anew.
     """
     facts = (
-        (source.system, source.oid, source.started, plan.source.standing),
+        (source.system, source.oid, source.unbroken, plan.source.standing),
         (target.system, target.oid, plan.target.standing),
         str(plan.table),
         plan.columns,
