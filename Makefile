@@ -10,7 +10,7 @@ help:
 	@echo "make demo       two private Postgres servers, and the message table pulled between them"
 	@echo "make demo-stop  stop them and remove their data"
 	@echo "make test       lint, types, and the tests on real servers"
-	@echo "make bench      pgpull beside a raw pipe, pg_dump and a naive script (some ten minutes)"
+	@echo "make bench      pgpull beside a raw pipe, pg_dump and a naive script (some half an hour)"
 
 demo: $(VENV)/embedded
 	$(BIN)/pgpull demo
