@@ -1393,3 +1393,14 @@ def test_a_server_that_crashed_and_gives_numbers_anew_is_not_believed(
         pair.source("select txid_current()")
     assert found(pulled(pair)) == (0, 1, None)
     assert pair.same("t")
+
+
+def test_a_mirror_that_cannot_ask_for_a_key_says_so_and_deletes_nothing(sides: Sides) -> None:
+    create = "create type mood as enum ({}); create table t (id mood primary key)"
+    pair = sides(create.format("'ok'"), create.format("'ok', 'bad'"))
+    pair.source("insert into t values ('ok')")
+    pair.target("insert into t values ('ok'), ('bad')")
+    with pytest.raises(PlanError, match="a key of a local row is none on the server") as caught:
+        pulled(pair, mirror=True, max_delete="100%")
+    assert "by hand" in caught.value.hint
+    assert pair.target("select count(*) from t") == [(2,)]

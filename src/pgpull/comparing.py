@@ -302,6 +302,8 @@ def unequal(target: Session, plan: Plan, found: Comparison) -> Unequal:
     hint = (
         "run it again if rows were refused; rows that were here already are taken over by --on-conflict update"
     )
+    if plan.drifted:
+        hint += "; columns that have another type here may spell the same value differently"
     return Unequal(f"{plan.table} is not as on the server: {how}: {keys}", hint)
 
 

@@ -205,7 +205,7 @@ class Comparison:
     @property
     def same(self) -> int:
         """Rows that are here as they should be, or that may stay as they are."""
-        return self.rows - self.missing - self.changed
+        return max(0, self.rows - self.missing - self.changed)
 
     @property
     def equal(self) -> bool:

@@ -6,6 +6,7 @@ be deleted along with it, or emptied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import psycopg
@@ -15,7 +16,7 @@ from pgpull import sql
 from pgpull.applying import triggers_held
 from pgpull.comparing import key_batches, take_keys
 from pgpull.diagnosis import TARGET, translated
-from pgpull.errors import PlanError
+from pgpull.errors import PlanError, Stopped
 from pgpull.model import Comparison, Plan
 from pgpull.sessions import Session
 from pgpull.sql import comparing
@@ -43,9 +44,21 @@ def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> 
     still_there = 0
     for batches in key_batches(target, plan, comparing.EXTRA, _KEYS_AT_ONCE):
         for keys in batches:
-            take_keys(source, target, plan, keys)
+            _ask_for(source, target, plan, keys)
             still_there += _count(target, comparing.forget_those_there(plan))
     return replace(found, extra=(found.extra or 0) - still_there)
+
+
+def _ask_for(source: Session, target: Session, plan: Plan, keys: Sequence[str]) -> None:
+    try:
+        take_keys(source, target, plan, keys)
+    except Stopped as error:
+        if isinstance(error.__cause__, psycopg.DataError | psycopg.IntegrityError):
+            raise PlanError(
+                f"a key of a local row is none on the server ({error.message}), so it cannot be asked for",
+                "leave out --mirror, or delete such rows by hand",
+            ) from error
+        raise
 
 
 def _count(target: Session, statement: Composed) -> int:

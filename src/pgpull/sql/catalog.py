@@ -11,7 +11,7 @@ IDENTITY: Final = SQL("""
            current_user,
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            pg_postmaster_start_time()::text,
-           greatest(pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_bgwriter))::text,
+           greatest(pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time())::text,
            current_setting('server_version'),
            current_setting('server_version_num')::integer / 10000,
            current_setting('server_encoding'),
