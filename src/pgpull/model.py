@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pgpull.errors import UsageError
-from pgpull.shapes import Key, OwnedSequence, Shape, TableName
+from pgpull.shapes import Key, OwnedSequence, Shape, TableName, TablePattern
 
 DEFAULT_BATCH_ROWS = 5_000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -143,6 +143,10 @@ class Request:
     """Whether both sides are compared once more at the end."""
     use_versions: bool = True
     """Whether row versions may be remembered, and trusted, to save time."""
+    without: tuple[str, ...] = ()
+    """Columns that stay on the source."""
+    keep: tuple[str, ...] = ()
+    """Columns whose local values an update leaves alone."""
 
     @property
     def deletes(self) -> bool:
@@ -154,6 +158,43 @@ class Request:
             raise UsageError(
                 f"a batch of {self.batch_rows} rows moves nothing", "give a batch size of 1 or more"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for of the tables that a pattern means."""
+
+    pattern: TablePattern
+    request: Request
+    """For each of them; the table that it names stands in for theirs."""
+
+    def of(self, table: TableName) -> Request:
+        """Return what is asked for of one table."""
+        return replace(self.request, table=table)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that one run is asked for."""
+
+    wanted: tuple[Wanted, ...]
+    """A table is asked for by the first that means it."""
+    exclude: tuple[TablePattern, ...] = ()
+    """Tables that a pattern does not mean."""
+    with_parents: bool = False
+    """Whether rows come along that pulled rows refer to, where local lacks them."""
+    with_children: tuple[TablePattern, ...] = ()
+    """Tables whose rows come along that refer to pulled rows."""
+    create_missing: bool = False
+    """Whether tables that local lacks are made."""
+
+    @property
+    def single(self) -> Request | None:
+        """What is asked for, where it is one table that is named, and nothing comes along."""
+        [first, *others] = self.wanted
+        if others or first.pattern.plain is None or self.with_parents or self.with_children:
+            return None
+        return first.of(first.pattern.plain)
 
 
 @dataclass(frozen=True, slots=True)

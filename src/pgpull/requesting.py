@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from pgpull.arguments import duration, instant, ordered, zone
 from pgpull.errors import UsageError
-from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Limit, OnConflict, Request, Scope, Window
-from pgpull.shapes import TableName
+from pgpull.model import (
+    DEFAULT_BATCH_ROWS,
+    DEFAULT_MAX_DELETE,
+    Job,
+    Limit,
+    OnConflict,
+    Request,
+    Scope,
+    Wanted,
+    Window,
+)
+from pgpull.shapes import TableName, TablePattern
 
 DEFAULT_WINDOW = "created_at"
 DEFAULT_OVERLAP = timedelta(hours=1)
@@ -41,6 +51,39 @@ class Words(ScopeWords, total=False):
     overlap: str | timedelta
     verify: bool
     row_versions: bool
+    without: Sequence[str]
+    keep: Sequence[str]
+
+
+class JobWords(TypedDict, total=False):
+    """Which tables are meant, and what comes along."""
+
+    exclude: Sequence[str]
+    with_parents: bool
+    with_children: Sequence[str]
+    create_missing: bool
+
+
+def make_job(tables: Sequence[str], request: Request, **words: Unpack[JobWords]) -> Job:
+    """Ask for the same of some tables.
+
+    Args:
+        tables: names or patterns (``askwealth.*``).
+        request: what is asked for of each; the table that it names stands in for theirs.
+        words: which of the tables are not meant, and what comes along.
+
+    Raises:
+        UsageError: a word makes no sense.
+    """
+    if not tables:
+        raise UsageError("no table is named", "name one, or a pattern such as 'askwealth.*'")
+    return Job(
+        wanted=tuple(Wanted(TablePattern.parse(table), request) for table in tables),
+        exclude=tuple(map(TablePattern.parse, words.get("exclude", ()))),
+        with_parents=words.get("with_parents", False),
+        with_children=tuple(map(TablePattern.parse, words.get("with_children", ()))),
+        create_missing=words.get("create_missing", False),
+    )
 
 
 def make_request(table: str | TableName, **words: Unpack[Words]) -> Request:
@@ -66,6 +109,8 @@ def make_request(table: str | TableName, **words: Unpack[Words]) -> Request:
         new=duration(words.get("overlap", DEFAULT_OVERLAP), "overlap") if new else None,
         verify=words.get("verify", False),
         use_versions=words.get("row_versions", True),
+        without=tuple(words.get("without", ())),
+        keep=tuple(words.get("keep", ())),
     )
 
 

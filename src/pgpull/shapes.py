@@ -10,8 +10,9 @@ from pgpull.errors import UsageError
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
-
 _NAME_PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^".\s]+))\s*')
+
+_WILD = re.compile(r"[*?]")
 
 
 def quoted(name: str) -> str:
@@ -36,20 +37,69 @@ class TableName:
         Raises:
             UsageError: the text is not a table's name.
         """
-        parts: list[str] = []
-        end = 0
-        while match := _NAME_PART.match(text, end):
-            parts.append(match[1].replace('""', '"') if match[1] else match[2])
-            end = match.end()
-            if end == len(text) or text[end] != ".":
-                break
-            end += 1
-        if end != len(text) or not 1 <= len(parts) <= 2 or text.endswith("."):
-            raise UsageError(f"not a table's name: {text!r}", 'write SCHEMA.TABLE, such as public."Order"')
-        return cls(parts[0] if len(parts) == 2 else "public", parts[-1])
+        names = [name for name, _ in _name_parts(text)]
+        return cls(names[0] if len(names) == 2 else "public", names[-1])
 
     def __str__(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TablePattern:
+    """A table's name in which ``*`` stands for any text and ``?`` for any one character."""
+
+    text: str
+    """As the user wrote it."""
+    schema: re.Pattern[str]
+    name: re.Pattern[str]
+    plain: TableName | None
+    """The one table that is meant, where nothing stands for anything else."""
+
+    @classmethod
+    def parse(cls, text: str) -> TablePattern:
+        """Read what :meth:`TableName.parse` reads; ``*`` and ``?`` in double quotes stand for themselves.
+
+        Raises:
+            UsageError: the text is not a table's name.
+        """
+        parts = _name_parts(text)
+        schema, name = parts if len(parts) == 2 else [("public", False), *parts]
+        wild = any(part[1] for part in parts)
+        return cls(text, _glob(*schema), _glob(*name), None if wild else TableName(schema[0], name[0]))
+
+    @classmethod
+    def of(cls, table: TableName) -> TablePattern:
+        """Return the pattern that means one table alone."""
+        return cls(str(table), _glob(table.schema, False), _glob(table.name, False), table)
+
+    def matches(self, table: TableName) -> bool:
+        """Tell whether a table is meant."""
+        return bool(self.schema.fullmatch(table.schema) and self.name.fullmatch(table.name))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _name_parts(text: str) -> list[tuple[str, bool]]:
+    """Take a name apart, and tell of each part whether it has a character that stands for others."""
+    parts: list[tuple[str, bool]] = []
+    end = 0
+    while match := _NAME_PART.match(text, end):
+        parts.append(
+            (match[1].replace('""', '"'), False) if match[1] else (match[2], bool(_WILD.search(match[2])))
+        )
+        end = match.end()
+        if end == len(text) or text[end] != ".":
+            break
+        end += 1
+    if end != len(text) or not 1 <= len(parts) <= 2 or text.endswith("."):
+        raise UsageError(f"not a table's name: {text!r}", 'write SCHEMA.TABLE, such as public."Order"')
+    return parts
+
+
+def _glob(text: str, wild: bool) -> re.Pattern[str]:
+    escaped = re.escape(text)
+    return re.compile(escaped.replace(r"\*", ".*").replace(r"\?", ".") if wild else escaped, re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
