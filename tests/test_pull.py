@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 
 from pgpull import PlanError, Report, TooManyRejects, UsageError, pull
-from pgpull.running import Listener
+from pgpull.listening import Listener
 from tests.conftest import MakePair
 from tests.support import Pair, available_versions
 

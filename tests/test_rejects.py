@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgpull import Reject, Stopped, pull
-from pgpull.running import Listener
+from pgpull.listening import Listener
 from pgpull.wording import reject_text
 from tests.conftest import MakePair
 from tests.support import Pair

@@ -11,8 +11,8 @@ import pytest
 from pgpull import PlanError, Stopped, UnsafeTarget, pull
 from pgpull.endpoints import Endpoint
 from pgpull.guarding import refuse_remote
+from pgpull.listening import Listener
 from pgpull.model import Plan
-from pgpull.running import Listener
 from pgpull.sessions import Session
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy, Side

@@ -21,10 +21,11 @@ from pgpull.errors import (
     UnsafeTarget,
     UsageError,
 )
+from pgpull.listening import Listener
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast
 from pgpull.results import Difference, Forecast, Reject, Report, Tally
-from pgpull.running import Listener, pull
+from pgpull.running import pull, pull_tables
 from pgpull.surveying import Survey, status
 
 
@@ -62,5 +63,6 @@ __all__ = [
     "diff",
     "forecast",
     "pull",
+    "pull_tables",
     "status",
 ]

@@ -14,12 +14,13 @@ from psycopg.sql import Composed
 
 from pgpull import sql
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import OnConflict, Plan, Strategy
+from pgpull.model import Plan, Strategy
 from pgpull.patience import Patience
 from pgpull.planning import held_triggers
 from pgpull.rejecting import reject_of
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen
+from pgpull.sql import waiting
 from pgpull.streams import Batch, copy_in
 
 # What is not a row's own fault: connections, transactions, privileges, missing objects, resources, locks, the
@@ -28,10 +29,11 @@ from pgpull.streams import Batch, copy_in
 _NOT_THE_ROWS = ("08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX")
 
 _UNIQUE_VIOLATION = "23505"
+_FOREIGN_KEY_VIOLATION = "23503"
 
 
-class _RowsRefused(Exception):
-    """The target refused at least one row of a batch; the transaction was rolled back."""
+class RowsRefused(Exception):
+    """The target refused at least one of some rows; the transaction was rolled back."""
 
     def __init__(self, error: psycopg.Error) -> None:
         super().__init__()
@@ -65,6 +67,12 @@ class Applier:
         self._met = False
         """Whether a row was there that should not have been: from then on, batches are merged."""
         self._staged = False
+        self._sets_aside = False
+        """Whether a row came before one that it refers to: from then on, such rows wait."""
+        self.waiting = 0
+        """Rows that wait."""
+        self.waiting_on: psycopg.Connection | None = None
+        """The connection that has them."""
         self.transactions: list[int] = []
         """The numbers of those that were committed."""
         self._in_doubt: Tally | None = None
@@ -83,19 +91,22 @@ class Applier:
         Raises:
             Stopped: the target cannot go on. What was committed stays.
         """
-        yield from self._apply(batch, Strategy.MERGE if self._met else strategy)
+        yield from self._apply(batch, Strategy.MERGE if self._met or self._sets_aside else strategy)
 
     def _apply(self, batch: Batch, strategy: Strategy) -> Iterator[Tally]:
         try:
             tally = self._patience.call(lambda: self._write(batch, strategy))
-        except _RowsRefused as refused:
+        except RowsRefused as refused:
             yield from self._apart(batch, strategy, refused.error)
         else:
             yield tally
 
     def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Iterator[Tally]:
-        """Go on with a refused batch: by merging it, then by halves, then without the row."""
-        if strategy is Strategy.STRAIGHT and self.plan.key:
+        """Go on with a refused batch: without rows that can wait, by merging it, by halves, without the row."""
+        if self.plan.ties and not self._sets_aside and error.sqlstate == _FOREIGN_KEY_VIOLATION:
+            self._sets_aside = True
+            yield from self._apply(batch, Strategy.MERGE)
+        elif strategy is Strategy.STRAIGHT and self.plan.key:
             # some keys are there after all: more may be
             self._met = self._met or error.sqlstate == _UNIQUE_VIOLATION
             yield from self._apply(batch, Strategy.MERGE)
@@ -122,15 +133,20 @@ class Applier:
         self._reopen_if_lost()
         if self._in_doubt:  # its rows may be in, or come in any moment: merging waits for them
             strategy = Strategy.MERGE
-        with self._refusals(), translated(TARGET, self._target.connection):
-            if strategy is Strategy.MERGE:
-                self._make_stage()
-            with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
-                with triggers_held(cursor, self.plan):
-                    tally = self._put(cursor, batch, strategy)
-                self._in_doubt = self._really(tally)
-                number = cursor.execute(sql.CURRENT_TRANSACTION).fetchone()
+        try:
+            with refusals(), translated(TARGET, self._target.connection):
+                if strategy is Strategy.MERGE:
+                    self._make_stage()
+                with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
+                    with triggers_held(cursor, self.plan):
+                        tally = self._put(cursor, batch, strategy)
+                    self._in_doubt = self._really(tally)
+                    number = cursor.execute(sql.CURRENT_TRANSACTION).fetchone()
+        except RowsRefused:
+            self._in_doubt = None  # a deferred constraint speaks at the commit
+            raise
         tally, self._in_doubt = self._in_doubt, None
+        self.waiting += len(batch) - tally.fetched
         self.transactions += number or ()
         return tally
 
@@ -143,17 +159,6 @@ class Applier:
         nothing_left = tally.skipped == tally.fetched
         return self._in_doubt if self._in_doubt and nothing_left else tally
 
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            cause = error.__cause__
-            if not isinstance(cause, psycopg.Error) or (cause.sqlstate or "08").startswith(_NOT_THE_ROWS):
-                raise
-            self._in_doubt = None  # a deferred constraint speaks at the commit
-            raise _RowsRefused(cause) from error
-
     def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
         if strategy is Strategy.STRAIGHT:
             inserted = copy_in(cursor, sql.copy_straight(self.plan), batch)
@@ -161,20 +166,54 @@ class Applier:
         if self.plan.atomic:  # no commit has emptied it
             cursor.execute(sql.EMPTY_STAGE)
         copy_in(cursor, sql.copy_to_stage(self.plan), batch)
-        updated = self._update(cursor)
-        inserted = cursor.execute(self._insertion or sql.insert_missing(self.plan)).rowcount
-        return Tally(len(batch), inserted, updated, skipped=len(batch) - inserted - updated)
-
-    def _update(self, cursor: psycopg.Cursor) -> int:
-        if self.plan.request.on_conflict is OnConflict.SKIP or not self.plan.updated:
-            return 0
-        return cursor.execute(sql.update_changed(self.plan)).rowcount
+        aside = cursor.execute(waiting.set_aside(self.plan)).rowcount if self._sets_aside else 0
+        return merged(cursor, self.plan, len(batch) - aside, self._insertion)
 
     def _make_stage(self) -> None:
+        connection = self._target.connection
         if not self._staged:
-            self._target.connection.execute(sql.DROP_STAGE)
-            self._target.connection.execute(sql.create_stage(self.plan))
+            make_stage(connection, self.plan)
             self._staged = True
+        if self._sets_aside and self.waiting_on is not connection:
+            connection.execute(waiting.drop(self.plan))
+            connection.execute(waiting.create(self.plan))
+            self.waiting_on = connection
+
+
+def make_stage(connection: psycopg.Connection, plan: Plan) -> None:
+    """Make the stage for a plan's rows, in place of that of another."""
+    connection.execute(sql.DROP_STAGE)
+    connection.execute(sql.create_stage(plan))
+
+
+def merged(cursor: psycopg.Cursor, plan: Plan, rows: int, insertion: Composed | None = None) -> Tally:
+    """Take the rows out of the stage, and tell what became of them.
+
+    Args:
+        cursor: the target's, in a transaction.
+        plan: what to do.
+        rows: how many there are.
+        insertion: the statement that inserts them, in place of the usual one.
+    """
+    updated = cursor.execute(sql.update_changed(plan)).rowcount if waiting.updates(plan) else 0
+    inserted = cursor.execute(insertion or sql.insert_missing(plan)).rowcount
+    return Tally(rows, inserted, updated, skipped=rows - inserted - updated)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Tell an error that is a row's own fault from all others.
+
+    Raises:
+        RowsRefused: in place of such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__
+        if not isinstance(cause, psycopg.Error) or (cause.sqlstate or "08").startswith(_NOT_THE_ROWS):
+            raise
+        raise RowsRefused(cause) from error
 
 
 @contextmanager

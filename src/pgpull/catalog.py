@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
 import sqlalchemy
-from psycopg.sql import Composed
+from psycopg.sql import SQL, Composed
 
 from pgpull import sql
 from pgpull.diagnosis import translated
@@ -39,55 +40,130 @@ _NO_PRIVILEGE = "42501"
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
 
 
-def shape_of(session: Session, table: TableName) -> Shape | None:
-    """Return what a database says about a table, or None where it has no such table.
+def names_of(session: Session) -> dict[TableName, TableName | None]:
+    """Return the tables that a database has, and of each the partitioned table that it is a part of, if any.
 
     Raises:
-        PlanError: the name is not a table's but a view's, a foreign table's, or the like.
         ConnectionLost: the connection went away.
     """
     with translated(session.side, session.connection):
-        found = session.connection.execute(
-            questions.TABLE, {"schema": table.schema, "name": table.name}
-        ).fetchone()
-        if found is None:
-            return None
-        oid, kind, owned, privileges, has_heirs = found
-        if kind not in ("r", "p"):
-            raise PlanError(
-                f"{session.side}'s {table} is {_KINDS.get(kind, 'not a table')}, not a table",
-                "name the table that the rows are stored in",
+        rows = session.connection.execute(questions.NAMES).fetchall()
+    return {
+        TableName(schema, name): TableName(root_schema, root) if root else None
+        for schema, name, root_schema, root in rows
+    }
+
+
+def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, Shape]:
+    """Return what a database says about some tables; those that it does not have are left out.
+
+    However many there are, each thing is asked once.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    wanted = list(tables)
+    named = {"schemas": [table.schema for table in wanted], "names": [table.name for table in wanted]}
+    with translated(session.side, session.connection):
+        found = session.connection.execute(questions.TABLES, named).fetchall()
+        about = _About(session.connection, [oid for oid, *_ in found])
+        return {
+            TableName(schema, name): replace(
+                about.shape(oid, TableName(schema, name), kind),
+                owned=owned,
+                privileges=frozenset(privileges),
+                has_heirs=has_heirs,
             )
-        shape = _shape(session.connection, table, oid, kind)
-        return replace(shape, owned=owned, privileges=frozenset(privileges), has_heirs=has_heirs)
+            for oid, schema, name, kind, owned, privileges, has_heirs in found
+        }
 
 
-def _shape(connection: psycopg.Connection, table: TableName, oid: int, kind: str) -> Shape:
-    of_table = {"oid": oid}
-    columns = [
-        Column(
-            name, ColumnType(*kind_of), not_null, has_default and not generated, generated, identity, readable
+class _About:
+    """The answers about some tables, by the table's oid."""
+
+    def __init__(self, connection: psycopg.Connection, oids: Sequence[int]) -> None:
+        self._connection = connection
+        self._oids = {"oids": list(oids)}
+        self._columns = self._ask(questions.COLUMNS)
+        self._keys = self._ask(questions.KEYS)
+        self._triggers = self._ask(questions.TRIGGERS)
+        self._references = self._ask(questions.REFERENCES)
+        self._foreign_keys = self._ask(questions.FOREIGN_KEYS)
+        self._standing = self._ask(questions.STANDING)
+        self._sequences = self._ask(questions.SEQUENCES)
+
+    def _ask(self, question: SQL) -> defaultdict[int, list[Any]]:
+        answers: defaultdict[int, list[Any]] = defaultdict(list)
+        for oid, *rest in self._connection.execute(question, self._oids):
+            answers[oid].append(rest)
+        return answers
+
+    def shape(self, oid: int, table: TableName, kind: str) -> Shape:
+        [(rows, heap, standing)] = self._standing[oid]
+        return Shape(
+            table=table,
+            kind=kind,
+            columns=tuple(_column(*row) for row in self._columns[oid]),
+            keys=tuple(Key(tuple(names), *how) for names, *how in self._keys[oid]),
+            triggers=tuple(_trigger(*row) for row in self._triggers[oid]),
+            references=tuple(_reference(*row) for row in self._references[oid]),
+            foreign_keys=tuple(_foreign_key(*row) for row in self._foreign_keys[oid]),
+            rows=rows,
+            heap=heap,
+            standing=standing,
+            sequences=tuple(
+                OwnedSequence(TableName(schema, name), of) for schema, name, of in self._sequences[oid]
+            ),
         )
-        for name, not_null, has_default, generated, identity, readable, *kind_of in connection.execute(
-            questions.COLUMNS, of_table
-        )
-    ]
-    sequences = connection.execute(questions.SEQUENCES, of_table)
-    stands = connection.execute(questions.STANDING, of_table).fetchone()
-    assert stands is not None, "an aggregate without GROUP BY always gives a row"
-    rows, heap, standing = stands
-    return Shape(
-        table=table,
+
+
+def _column(
+    name: str,
+    not_null: bool,
+    has_default: bool,
+    generated: bool,
+    identity: str,
+    readable: bool,
+    *kind_of: Any,
+) -> Column:
+    made = has_default and not generated
+    return Column(name, ColumnType(*kind_of), not_null, made, generated, identity, readable)
+
+
+def _foreign_key(
+    name: str,
+    schema: str,
+    table: str,
+    parent_schema: str,
+    parent: str,
+    root_schema: str,
+    root: str,
+    kind: str,
+    columns: list[str],
+    referred: list[str],
+) -> ForeignKey:
+    return ForeignKey(
+        name=name,
+        on=TableName(schema, table),
+        table=TableName(parent_schema, parent),
+        root=TableName(root_schema, root),
         kind=kind,
         columns=tuple(columns),
-        keys=tuple(Key(tuple(names), *how) for names, *how in connection.execute(questions.KEYS, of_table)),
-        triggers=tuple(_trigger(*row) for row in connection.execute(questions.TRIGGERS, of_table)),
-        references=tuple(_reference(*row) for row in connection.execute(questions.REFERENCES, of_table)),
-        rows=rows,
-        heap=heap,
-        standing=standing,
-        sequences=tuple(OwnedSequence(TableName(schema, name), of) for schema, name, of in sequences),
+        referred=tuple(referred),
     )
+
+
+def check_kind(session: Session, shape: Shape) -> None:
+    """Make sure that a name is a table's.
+
+    Raises:
+        PlanError: it is a view's, a foreign table's, or the like.
+    """
+    if shape.kind not in ("r", "p"):
+        raise PlanError(
+            f"{session.side}'s {shape.table} is {_KINDS.get(shape.kind, 'not a table')}, not a table",
+            "name the table that the rows are stored in",
+        )
 
 
 def rules_of(session: Session, table: TableName) -> Rules:
@@ -104,12 +180,6 @@ def rules_of(session: Session, table: TableName) -> Rules:
                 UniqueRule(name, tuple(made), tuple(operators), predicate, nulls, plain, later, tuple(columns))
                 for name, made, operators, predicate, nulls, plain, later, columns in connection.execute(
                     rehearsing.UNIQUE_RULES, named
-                )
-            ),
-            foreign_keys=tuple(
-                ForeignKey(name, TableName(schema, parent), tuple(columns), tuple(referred))
-                for name, schema, parent, columns, referred in connection.execute(
-                    rehearsing.FOREIGN_KEYS, named
                 )
             ),
             others=bool(others and others[0]),
@@ -170,7 +240,7 @@ def make_table(session: Session, model: Shape) -> Shape | None:
                 "make what it lacks with psql, then run the same command again:"
                 f" {hints.create_table(model).as_string(None)}",
             ) from error
-    return shape_of(session, model.table)
+    return shapes_of(session, [model.table]).get(model.table)
 
 
 def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str) -> None:

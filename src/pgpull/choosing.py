@@ -76,7 +76,7 @@ def judged(plan: Plan, rules: Rules) -> tuple[str, ...]:
     if rules.others or plan.drifted or not all(rule.plain for rule in unique):
         return plan.columns
     wanted = set(chain.from_iterable(rule.columns for rule in unique))
-    wanted |= set(chain.from_iterable(key.columns for key in rules.foreign_keys))
+    wanted |= set(chain.from_iterable(key.columns for key in plan.target.foreign_keys))
     wanted |= set(_columns_not_null(plan.target, plan)) - set(_columns_not_null(plan.source, plan))
     return tuple(name for name in plan.columns if name in wanted | set(plan.keys)) if wanted else ()
 

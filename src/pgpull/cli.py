@@ -9,10 +9,11 @@ import typer
 from pgpull.commands import Asked, Options, Version, failed, looks, pulls
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
-from pgpull.model import Request
+from pgpull.model import Job
 from pgpull.periods import Unit
 from pgpull.reporting import Reporter
-from pgpull.requesting import ScopeWords, make_request
+from pgpull.requesting import ScopeWords, make_job, make_request
+from pgpull.shapes import TableName
 from pgpull.surveying import Question, make_question
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -60,10 +61,33 @@ Where = Annotated[str | None, typer.Option(metavar="SQL", help="Only rows that m
 _WINDOW_NAMES = ("--since", "--until")
 
 
+Tables = Annotated[
+    list[str],
+    typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides; askwealth.* means several."),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="SCHEMA.TABLE", help="Leave these tables out. Repeatable.")
+]
+WithParents = Annotated[
+    bool, typer.Option("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
+]
+WithChildren = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SCHEMA.TABLE", help="Bring rows of this table, too, that refer to pulled rows."),
+]
+CreateMissing = Annotated[
+    bool, typer.Option("--create-missing", help="Make tables that local lacks, with what they need.")
+]
+
+
 @app.command()
 @pulls
 def pull(
-    table: Table,
+    tables: Tables,
+    exclude: Exclude = None,
+    with_parents: WithParents = False,
+    with_children: WithChildren = None,
+    create_missing: CreateMissing = False,
     since: Since = None,
     until: Until = None,
     window: WindowColumn = None,
@@ -71,16 +95,24 @@ def pull(
     where: Where = None,
     *,
     options: Options,
-) -> Request:
-    """Bring a table's rows, or those in scope, from the server into local."""
-    return options.request(
-        table,
+) -> Job:
+    """Bring the rows of tables, or those in scope, from the server into local."""
+    request = options.request(
+        TableName("", tables[0]),
         since=since,
         until=until,
         window=window,
         equals=_equals(equals),
         where=where,
         window_names=_WINDOW_NAMES,
+    )
+    return make_job(
+        tables,
+        request,
+        exclude=exclude or (),
+        with_parents=with_parents,
+        with_children=with_children or (),
+        create_missing=create_missing,
     )
 
 

@@ -14,17 +14,18 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from pgpull.diffing import Matter, differences
-from pgpull.errors import PgpullError
-from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, OnConflict, Request
+from pgpull.errors import PgpullError, UsageError
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects, make_request
 from pgpull.running import run
 from pgpull.settings import load
+from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
 
-Asked = Request | Question | Matter
+Asked = Request | Job | Question | Matter
 
 
 def _print_version(asked: bool) -> None:
@@ -105,7 +106,7 @@ class Options:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what went wrong.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch; trace bugs.")] = False
 
-    def request(self, table: str, **what: Any) -> Request:
+    def request(self, table: str | TableName, **what: Any) -> Request:
         """Make the request for a table, with these options.
 
         Args:
@@ -199,14 +200,19 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             return _show(reporter, options, asked)
         case Matter():
             return _diff(reporter, options, asked)
-        case Request() if options.dry_run:
-            return _foretell(reporter, options, asked)
         case Request():
+            return _do(reporter, options, Job((Wanted(TablePattern.of(asked.table), asked),)))
+        case Job() if options.dry_run:
+            return _foretell(reporter, options, asked)
+        case Job():
             return _pull(reporter, options, asked)
 
 
-def _foretell(reporter: Reporter, options: Options, request: Request) -> int:
+def _foretell(reporter: Reporter, options: Options, job: Job) -> int:
     reporter.only_looks()
+    request = job.single
+    if request is None:
+        raise UsageError("a dry run of several tables is not there yet", "name one table")
     settings = load(options.env_file)
     forecast = rehearse(
         request,
@@ -228,19 +234,22 @@ def _diff(reporter: Reporter, options: Options, matter: Matter) -> int:
     return max(difference.exit_code for difference in found)
 
 
-def _pull(reporter: Reporter, options: Options, request: Request) -> int:
+def _pull(reporter: Reporter, options: Options, job: Job) -> int:
     settings = load(options.env_file)
-    report = run(
-        request,
+    summary = run(
+        job,
         settings.source,
         settings.target,
-        rejects=options.rejects or default_rejects(request),
+        rejects=options.rejects or default_rejects(job),
         allowed=options.allow_target or (),
         retries=options.retries,
         listener=reporter,
     )
-    reporter.finished(report)
-    return report.exit_code
+    if job.single:
+        reporter.finished(summary.reports[0])
+    else:
+        reporter.summed_up(summary)
+    return summary.exit_code
 
 
 def _show(reporter: Reporter, options: Options, question: Question) -> int:

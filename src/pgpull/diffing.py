@@ -16,12 +16,12 @@ from sqlalchemy.engine import URL
 from pgpull.comparing import all_keys, compare_in_full, some_keys
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PlanError, SettingsError
-from pgpull.looking import look
+from pgpull.listening import Listener
+from pgpull.looking import look, see
 from pgpull.model import Request
 from pgpull.rejecting import open_private
 from pgpull.requesting import ScopeWords, make_request
 from pgpull.results import Difference
-from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target
 
 _NAMED = 10
@@ -105,7 +105,7 @@ def _difference(
     source: Session, target: Session, request: Request, file: TextIO | None, listener: Listener
 ) -> Difference:
     started = time.monotonic()
-    plan = look(source, target, request, may_make=False)
+    plan = look(source, target, request, see(source, target, [request.table]))
     if plan.key is None:
         raise PlanError(
             f"{plan.table} has no key, so its rows cannot be told from each other",

@@ -9,6 +9,7 @@
     │   ├── ConnectFailed          3   a database cannot be reached or does not let us in
     │   ├── UnsafeTarget           3   the target is the source, or is not local
     │   └── PlanError              3   the two sides cannot be brought together as they are
+    │       └── ParentFailed       3   a table that this one refers to was not loaded
     ├── Stopped                    4   the run ended before its end; whole batches stay in (3 where none did)
     │   ├── Passing                4   tried again and again, to no avail:
     │   │   ├── ConnectionLost     4   a server went away in the middle, and did not come back
@@ -66,6 +67,10 @@ class UnsafeTarget(Refused):
 
 class PlanError(Refused):
     """The two sides cannot be brought together as they are; the hint holds the statement that would help."""
+
+
+class ParentFailed(PlanError):
+    """A table that this one refers to was not loaded, so its rows would be refused."""
 
 
 class Stopped(PgpullError):

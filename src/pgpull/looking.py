@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgpull import catalog, planning
 from pgpull.model import Plan, Request, Scope, Window
 from pgpull.sessions import Session
+from pgpull.shapes import Shape, TableName
 
 
-def look(
-    source: Session,
-    target: Session,
-    request: Request,
-    settled: Scope | None = None,
-    *,
-    may_make: bool = True,
-) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What both sides say about some tables; a table that one lacks is not there."""
+
+    theirs: Mapping[TableName, Shape]
+    ours: Mapping[TableName, Shape]
+
+
+def see(source: Session, target: Session, tables: Sequence[TableName], *, may_make: bool = False) -> Seen:
+    """Ask both sides for the shapes of some tables, all at once.
+
+    Args:
+        source: the server.
+        target: the local side.
+        tables: which.
+        may_make: whether a table that a private target lacks may be made.
+
+    Raises:
+        PlanError: a table cannot be made.
+        ConnectionLost: a connection went away.
+    """
+    theirs = catalog.shapes_of(source, tables)
+    ours = catalog.shapes_of(target, tables)
+    lacking = [theirs[table] for table in tables if table in theirs and table not in ours]
+    for shape in lacking if may_make and target.endpoint.private else ():
+        if made := catalog.make_table(target, shape):
+            ours[shape.table] = made
+    return Seen(theirs, ours)
+
+
+def look(source: Session, target: Session, request: Request, seen: Seen, settled: Scope | None = None) -> Plan:
     """Return the plan for what is asked, as far as it can be made before any row is read.
 
     Args:
         source: the server.
         target: the local side.
         request: what is asked for.
+        seen: what both sides say about its table.
         settled: the scope that an earlier look of the same pull came to; the newest row here is another now.
-        may_make: whether a table that a private target lacks may be made.
 
     Raises:
         PlanError: the two sides cannot be brought together.
         ConnectionLost: a connection went away.
     """
-    theirs = catalog.shape_of(source, request.table)
+    theirs, ours = seen.theirs.get(request.table), seen.ours.get(request.table)
     if theirs is None:
         raise catalog.missing_table(source, request.table)
-    ours = catalog.shape_of(target, request.table)
-    if ours is None and target.endpoint.private and may_make:
-        ours = catalog.make_table(target, theirs)
+    catalog.check_kind(source, theirs)
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
+    catalog.check_kind(target, ours)
     looked = planning.Looked(theirs, ours, source.identity, target.identity)
     planning.check(request, looked)
     catalog.check_condition(source, request.scope, theirs, request.timezone)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pgpull.errors import UsageError
-from pgpull.shapes import Key, OwnedSequence, Shape, TableName, TablePattern
+from pgpull.shapes import ForeignKey, Key, OwnedSequence, Shape, TableName, TablePattern
 
 DEFAULT_BATCH_ROWS = 5_000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -263,8 +263,17 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """A foreign key by which a row may refer to one that comes later: of its own table, or around a circle."""
+
+    key: ForeignKey
+    parent: int
+    """The place in the run of the table that it refers to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that will be done, as a value."""
+    """Everything that will be done with one table, as a value."""
 
     request: Request
     source: Shape
@@ -295,6 +304,9 @@ class Plan:
     """Why this strategy."""
     sequences: tuple[OwnedSequence, ...] = ()
     estimate: Estimate | None = None
+    place: int = 0
+    """Its place in the run, which names its temporary tables."""
+    ties: tuple[Tie, ...] = ()
     access: str = ""
     """How the source's planner would find the rows in scope."""
     notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ be deleted along with it, or emptied.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import psycopg
@@ -88,7 +89,7 @@ def prune(target: Session, plan: Plan) -> tuple[int, int]:
         cursor.execute(comparing.IN_BULK)
         with triggers_held(cursor, plan):
             for reference in plan.target.references:
-                cursor.execute(sql.lock_children(reference))
+                cursor.execute(sql.lock_children(reference.table))
             kept = 0
             while more := _keep_referred(cursor, plan):
                 kept += more
@@ -112,35 +113,45 @@ def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int,
     return (found.extra or 0) - kept, kept
 
 
-def check_referred(target: Session, plan: Plan) -> None:
-    """Make sure that no row of another table refers to a row in scope.
+def check_referred(target: Session, plans: Sequence[Plan]) -> None:
+    """Make sure that no row that stays refers to a row in the scopes of some plans.
 
     Raises:
         PlanError: one does.
     """
-    for reference in plan.target.references:
-        with translated(TARGET, target.connection):
-            row = target.connection.execute(sql.any_referring(plan, reference)).fetchone()
-        if row and row[0]:
-            raise PlanError(
-                f"other rows of {reference.table} refer to rows in scope ({reference.name}):"
-                " deleting these would take those along, or fail",
-                "bring it up to date instead: --on-conflict update --mirror",
-            )
+    emptied = {plan.table: plan for plan in plans}
+    for plan in plans:
+        for reference in plan.target.references:
+            with translated(TARGET, target.connection):
+                question = sql.any_referring(plan, reference, emptied.get(reference.table))
+                row = target.connection.execute(question).fetchone()
+            if row and row[0]:
+                raise PlanError(
+                    f"other rows of {reference.table} refer to rows of {plan.table} in scope"
+                    f" ({reference.name}): deleting these would take those along, or fail",
+                    "bring it up to date instead: --on-conflict update --mirror",
+                )
 
 
-def empty_scope(target: Session, plan: Plan) -> int:
-    """Delete all rows in scope, within the transaction that is under way; return how many there were.
+def empty_scopes(target: Session, plans: Sequence[Plan]) -> list[int]:
+    """Delete all rows in some plans' scopes, within the transaction that is under way.
+
+    One statement deletes them all, as they may refer to each other.
+
+    Returns:
+        How many there were, for each plan.
 
     Raises:
-        PlanError: rows of other tables refer to them.
+        PlanError: rows that stay refer to them.
     """
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
         cursor.execute(comparing.IN_BULK)
-        for reference in plan.target.references:
+        for reference in dict.fromkeys(r.table for plan in plans for r in plan.target.references):
             cursor.execute(sql.lock_children(reference))
-        check_referred(target, plan)
-        with triggers_held(cursor, plan):
-            deleted = cursor.execute(sql.delete_scope(plan)).rowcount
+        check_referred(target, plans)
+        with ExitStack() as held:
+            for plan in plans:
+                held.enter_context(triggers_held(cursor, plan))
+            counts = cursor.execute(sql.delete_scopes(plans)).fetchone() or ()
         cursor.execute(comparing.IN_BATCHES)
-        return deleted
+        return list(counts)

@@ -27,13 +27,13 @@ from pgpull.deciding import decide, find
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.guarding import guard
-from pgpull.looking import look
+from pgpull.listening import Listener
+from pgpull.looking import look, see
 from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Request, Strategy
 from pgpull.moving import Progress, flow, move_keyed
 from pgpull.patience import Patience
 from pgpull.requesting import Words, make_request
 from pgpull.results import Forecast, Refusal, Reject, Tally
-from pgpull.running import Listener
 from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName
 from pgpull.sql import rehearsing as sql
@@ -105,7 +105,7 @@ def rehearse(
     hears = listener or Listener()
     with closing(open_target(target)) as local, open_source(source) as server:
         guard(server, local, allowed)
-        plan = look(server, local, request, may_make=False)
+        plan = look(server, local, request, see(server, local, [request.table]))
         hears.looked(plan, server, local)
         plan, _ = decide(server, local, plan)
         hears.planned(plan, server, local)
@@ -174,7 +174,7 @@ class _Rehearsal:
 
     def _deletions(self) -> tuple[int, int]:
         if self._plan.request.replace:
-            pruning.check_referred(self._target, self._plan)
+            pruning.check_referred(self._target, [self._plan])
             return pruning.count_here(self._target, self._plan), 0
         if self._plan.request.mirror and self._found.extra:
             return pruning.count_prunable(self._target, self._plan, self._found)
@@ -298,7 +298,9 @@ class _Rehearsal:
 
     def _drop_orphans(self) -> None:
         """Drop rows without a parent, then rows whose parent was one of these, and so on."""
-        keys = [key for key in self._rules.foreign_keys if set(key.columns) <= set(self._plan.columns)]
+        plan = self._plan
+        own = [key for key in plan.target.foreign_keys if key.on == plan.table]
+        keys = [key for key in own if set(key.columns) <= set(plan.columns)]
         while sum(self._drop_orphans_of(key) for key in keys):
             pass
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,10 @@ from pgpull.diagnosis import condition, fact
 from pgpull.errors import Stopped
 from pgpull.model import Plan, Wire
 from pgpull.results import Reject
-from pgpull.shapes import Column
+from pgpull.shapes import Column, ForeignKey, quoted
 from pgpull.streams import Batch, fields
+
+_FOREIGN_KEY_VIOLATION = "23503"
 
 _COLUMN_IN_CONTEXT = re.compile(r"^COPY .*?, line \d+, column (.+?)(?:: |, null|$)", re.MULTILINE)
 
@@ -42,7 +45,11 @@ def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycop
     Raises:
         psycopg.Error: the connection went away.
     """
-    values = _values(plan, batch, connection)
+    return reject_with(plan, _values(plan, batch, connection), error)
+
+
+def reject_with(plan: Plan, values: Mapping[str, str | None], error: psycopg.Error) -> Reject:
+    """Make a reject of a row's values, spelled out, and what the target said of them."""
     diagnosis = error.diag
     in_context = _COLUMN_IN_CONTEXT.search(diagnosis.context or "")
     return Reject(
@@ -55,6 +62,23 @@ def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycop
         message="; ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail))),
         constraint=diagnosis.constraint_name,
         column=diagnosis.column_name or (in_context[1] if in_context else None),
+    )
+
+
+def orphan(plan: Plan, values: Mapping[str, str | None], key: ForeignKey) -> Reject:
+    """Make a reject of a row whose parent is nowhere, in the words that the target would have used."""
+    names, missing = ", ".join(key.columns), ", ".join(values[name] or "" for name in key.columns)
+    table, parent = quoted(plan.table.name), quoted(key.table.name)
+    fact = f"insert or update on table {table} violates foreign key constraint {quoted(key.name)}"
+    return Reject(
+        table=plan.table,
+        key={name: values[name] for name in plan.keys},
+        values=values,
+        sqlstate=_FOREIGN_KEY_VIOLATION,
+        condition=condition(_FOREIGN_KEY_VIOLATION),
+        fact=fact,
+        message=f"{fact}; Key ({names})=({missing}) is not present in table {parent}.",
+        constraint=key.name,
     )
 
 

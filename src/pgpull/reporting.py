@@ -29,11 +29,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
+from pgpull.listening import Listener
 from pgpull.model import Plan, Strategy
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
 from pgpull.rejecting import open_private
-from pgpull.results import Difference, Forecast, Reject, Report, Tally
-from pgpull.running import Listener
+from pgpull.results import Difference, Failure, Forecast, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 from pgpull.surveying import Survey
 from pgpull.wording import (
@@ -44,10 +44,12 @@ from pgpull.wording import (
     example_lines,
     forecast_json,
     forecast_lines,
+    opening_lines,
     outcome_lines,
     pace_text,
     plan_lines,
     reject_text,
+    summary_json,
     tally_text,
 )
 
@@ -104,7 +106,7 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 class Reporter(Listener):
-    """Tells a person, a log file or a machine how a pull goes; a :class:`~pgpull.running.Listener`.
+    """Tells a person, a log file or a machine how a pull goes; a :class:`~pgpull.listening.Listener`.
 
     Args:
         machine: print one JSON object to stdout at the end, and what is for people to stderr.
@@ -127,6 +129,7 @@ class Reporter(Listener):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._writes = True
+        self._many = False
         self._rejected = 0
         self._expected = 0
         self._started = self._told = time.monotonic()
@@ -147,13 +150,15 @@ class Reporter(Listener):
     def looked(self, plan: Plan, source: Session, target: Session) -> None:
         """Print the banner."""
         self._stop_bar()
-        self._print_lines(banner_lines(plan, source, target))
+        if not self._many:
+            self._print_lines(banner_lines(plan, source, target))
         self._start_spinner("comparing both sides")
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:  # noqa: ARG002
         """Print how rows will move, and begin to show progress."""
         self._stop_bar()
-        self._print_lines(plan_lines(plan))
+        if not self._many:
+            self._print_lines(plan_lines(plan))
         guess, found = plan.estimate, plan.comparison
         self._expected = found.rows if found else guess.rows if guess else 0
         self._started = self._told = time.monotonic()
@@ -219,6 +224,45 @@ class Reporter(Listener):
                 f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
             )
         self._print_json(as_json(report), report.exit_code)
+
+    def opened(self, plans: Sequence[Plan], source: Session, target: Session) -> None:
+        """Print the banner of a pull of several tables."""
+        self._stop_bar()
+        self._many = True
+        self._print_lines(opening_lines(plans, source, target))
+
+    def done(self, report: Report) -> None:
+        """Print what became of one of several tables."""
+        self._stop_bar()
+        line = f"{report.plan.table}: {tally_text(report.tally)}"
+        self._say(line, "red" if report.tally.failed else "green")
+        self._record(logging.INFO, line)
+
+    def failed_at(self, failure: Failure) -> None:
+        """Say which of several tables could not be pulled, and why."""
+        self._stop_bar()
+        message = f"{failure.table}: {failure.error.message}"
+        self._record(logging.ERROR, message)
+        self._errors.print(Text.assemble(("failed: ", "bold red"), message), soft_wrap=True)
+        if failure.error.hint:
+            self._errors.print(Text.assemble(("hint: ", "bold yellow"), failure.error.hint), soft_wrap=True)
+
+    def summed_up(self, summary: Summary) -> None:
+        """Print the summary of several tables."""
+        self._stop_bar()
+        pace = pace_text(summary.tally, summary.bytes, summary.seconds)
+        total = f"{len(summary.reports)} tables: {tally_text(summary.tally)}"
+        failed = summary.tally.failed or summary.failures
+        self._say(total, "bold red" if failed else "bold green")
+        self._say(f"{pace}; as of {summary.snapshot.isoformat(timespec='seconds')}")
+        self._record(logging.INFO, f"{total}; {pace}")
+        if summary.failures:
+            names = ", ".join(str(failure.table) for failure in summary.failures)
+            self._warn(f"{len(summary.failures)} tables failed: {names}")
+        rejects = next((report.rejects for report in summary.reports if report.rejects), None)
+        if rejects:
+            self._warn(f"refused rows are kept in {rejects} (readable by you alone: it holds their values)")
+        self._print_json(summary_json(summary), summary.exit_code)
 
     def foretold(self, forecast: Forecast) -> None:
         """Print what a pull would do. The rows that it shows go to the screen only."""

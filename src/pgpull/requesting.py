@@ -141,6 +141,9 @@ def _check_filters(idle_window: str | None, equals: Mapping[str, object], where:
             raise UsageError(f"{name} cannot equal None", f'for rows without a value: where="{name} IS NULL"')
 
 
-def default_rejects(request: Request) -> Path:
+def default_rejects(job: Job) -> Path:
     """Return where rejects go unless the user names a file."""
-    return Path(f"{request.table.schema}.{request.table.name}.rejects.jsonl".replace("/", "_"))
+    if job.single is None:
+        return Path("pgpull.rejects.jsonl")
+    table = job.single.table
+    return Path(f"{table.schema}.{table.name}.rejects.jsonl".replace("/", "_"))

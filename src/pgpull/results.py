@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pgpull.errors import PgpullError, Unequal
 from pgpull.model import Comparison, Estimate, Plan
 from pgpull.shapes import TableName
 
@@ -138,3 +139,50 @@ class Report:
     def exit_code(self) -> int:
         """0 when every row in scope is as asked for, 4 when some were refused, or could not be deleted."""
         return 4 if self.tally.failed or self.kept else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A table that could not be pulled, or not to its end, and why."""
+
+    table: TableName
+    error: PgpullError
+    tally: Tally = Tally()
+    """What had become of its rows by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a pull of several tables did."""
+
+    reports: tuple[Report, ...]
+    """Of the tables that went through, in the order in which they did."""
+    failures: tuple[Failure, ...]
+    bytes: int
+    """Bytes of rows and keys that the source sent."""
+    seconds: float
+    snapshot: datetime
+    passes: int = 1
+
+    @property
+    def tally(self) -> Tally:
+        """What became of all rows of all tables."""
+        tallies = [report.tally for report in self.reports] + [failure.tally for failure in self.failures]
+        return sum(tallies, Tally())
+
+    @property
+    def written(self) -> int:
+        """Rows that were inserted, updated or deleted."""
+        return self.tally.inserted + self.tally.updated + sum(report.deleted for report in self.reports)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every row in scope is as asked for; 5 when a table that was verified differs.
+
+        3 when tables failed and nothing was written; else 4 when a table failed, or rows were refused.
+        """
+        if any(isinstance(failure.error, Unequal) for failure in self.failures):
+            return Unequal.exit_code
+        if self.failures:
+            return 4 if self.written else 3
+        return max((report.exit_code for report in self.reports), default=0)

@@ -1,51 +1,43 @@
-"""The walk of one pull: look, plan, compare, move, count. And its Python face, :func:`pull`."""
+"""The walk of a pull: look, plan, compare, move, count. Its Python faces are pull and pull_tables."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
-from pgpull import pruning, sql, versions
-from pgpull.applying import Applier
-from pgpull.comparing import compare_in_full, unequal
-from pgpull.deciding import decide
+from pgpull import catalog, pruning, selecting
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, endpoint_of
-from pgpull.errors import ConnectFailed, Refused, Stopped, TooManyRejects
+from pgpull.errors import (
+    ConnectFailed,
+    ParentFailed,
+    Passing,
+    PgpullError,
+    Refused,
+    Stopped,
+    UnsafeTarget,
+)
 from pgpull.guarding import guard
-from pgpull.looking import look
-from pgpull.model import Known, Limit, OnConflict, Plan, Request, Scope
-from pgpull.moving import move
+from pgpull.listening import Listener
+from pgpull.looking import see
+from pgpull.model import Job, Request, Wanted
+from pgpull.ordering import in_order, parent_of
 from pgpull.patience import DEFAULT_RETRIES, Patience
+from pgpull.pulling import Bench, TablePull
 from pgpull.rejecting import RejectsFile
-from pgpull.requesting import Words, default_rejects, make_request
-from pgpull.results import Reject, Report, Tally
-from pgpull.sessions import Session, open_source, open_target, reopen, send_bytes_as_they_are
+from pgpull.requesting import Words, default_rejects, make_job, make_request
+from pgpull.results import Failure, Report, Summary
+from pgpull.sessions import Session, open_source, open_target, reopen
+from pgpull.shapes import TableName, TablePattern
+from pgpull.waiting import settle
 
-
-class Listener:
-    """Hears how a pull goes on; override what you care for. The pull waits until a call returns."""
-
-    def looked(self, plan: Plan, source: Session, target: Session) -> None:
-        """Both sides are open and fit together; rows are about to be compared. Again if the source was lost."""
-
-    def planned(self, plan: Plan, source: Session, target: Session) -> None:
-        """The plan stands; rows are about to move. Again if the source had to be read anew."""
-
-    def progressed(self, tally: Tally, size: int) -> None:
-        """One more batch is committed: the tally and the bytes so far."""
-
-    def rejected(self, reject: Reject) -> None:
-        """The target refused a row."""
-
-    def noticed(self, text: str) -> None:
-        """Something a user wants to know of happened: a lost connection, a pause."""
+Group = Sequence[TablePull]
+"""Tables that refer to each other in a circle, or one alone."""
 
 
 def pull(
@@ -97,20 +89,81 @@ def pull(
         Stopped: the run ended before its end; whole batches are in.
         Unequal: it was to be verified, and the two sides differ.
     """
-    request = make_request(table, **words)
+    job = Job((Wanted(TablePattern.parse_plain(table), make_request(table, **words)),))
+    way = Way(rejects=rejects, allow_target=allow_target, retries=retries, listener=listener)
+    [report] = _run(job, source, target, way).reports
+    return report
+
+
+class Way(TypedDict, total=False):
+    """How a pull goes on, whatever it pulls; see :func:`pull`."""
+
+    rejects: str | Path | None
+    allow_target: str | Sequence[str]
+    retries: int
+    listener: Listener | None
+
+
+def pull_tables(
+    *tables: str,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    exclude: Sequence[str] = (),
+    with_parents: bool = False,
+    with_children: Sequence[str] = (),
+    create_missing: bool = False,
+    way: Way | None = None,
+    **words: Unpack[Words],
+) -> Summary:
+    """Bring the rows of several tables, all at one instant of the source, parents before children.
+
+    Args:
+        tables: names or patterns: ``"askwealth.document"``, ``"askwealth.*"``.
+        source: URL of the server's database, only ever read.
+        target: URL of the local database.
+        exclude: names or patterns of tables that stay out of it.
+        with_parents: bring the rows, too, that pulled rows refer to and that local lacks.
+        with_children: tables whose rows come along that refer to pulled rows.
+        create_missing: make tables that local lacks, with all that they need.
+        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``listener``, as :func:`pull` has them;
+            refused rows of all tables go to one file, ``pgpull.rejects.jsonl`` unless named.
+        words: which rows of each table, and how they are written, as :func:`pull` has them.
+
+    Returns:
+        What was done: a report for each table that went through, a failure for each that did not.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection or a guard stood in the way; nothing was written.
+        Stopped: a connection was lost for good; whole batches are in.
+    """
+    first = tables[0] if tables else ""
+    job = make_job(
+        tables,
+        make_request(TableName("", first), **words),
+        exclude=exclude,
+        with_parents=with_parents,
+        with_children=with_children,
+        create_missing=create_missing,
+    )
+    return _run(job, source, target, way or {})
+
+
+def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, way: Way) -> Summary:
+    rejects, allowed = way.get("rejects"), way.get("allow_target", ())
     return run(
-        request,
+        job,
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
-        rejects=Path(rejects) if rejects else default_rejects(request),
-        allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
-        retries=retries,
-        listener=listener,
+        rejects=Path(rejects) if rejects else default_rejects(job),
+        allowed=(allowed,) if isinstance(allowed, str) else allowed,
+        retries=way.get("retries", DEFAULT_RETRIES),
+        listener=way.get("listener"),
     )
 
 
 def run(
-    request: Request,
+    job: Job,
     source: Endpoint,
     target: Endpoint,
     *,
@@ -118,49 +171,44 @@ def run(
     allowed: Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
     listener: Listener | None = None,
-) -> Report:
-    """Do what a request says; see :func:`pull` for the arguments, what is returned and what is raised."""
+) -> Summary:
+    """Do a job; see :func:`pull` for the arguments and :func:`pull_tables` for what is returned and raised.
+
+    A job that is a single table raises what goes wrong with it.
+    """
+    hears = listener or Listener()
     with closing(open_target(target)) as local, RejectsFile(rejects) as file:
-        return _Pull(request, source, local, file, allowed, retries, listener or Listener()).run()
+        bench = Bench(local, file, hears, Patience(retries, hears.noticed))
+        return _Run(job, source, bench, allowed).run()
 
 
-class _Pull:
-    """One pull under way: what has been counted so far, over all passes."""
+class _SourceGone(Exception):
+    """A table failed, and took the source's connection along: the others need a new one."""
 
-    def __init__(
-        self,
-        request: Request,
-        source: Endpoint,
-        target: Session,
-        rejects: RejectsFile,
-        allowed: Sequence[str],
-        retries: int,
-        listener: Listener,
-    ) -> None:
-        self._request = request
+
+class _Run:
+    """One run under way, over all its tables and passes."""
+
+    def __init__(self, job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str]) -> None:
+        self._job = job
         self._source = source
-        self._target = target
-        self._rejects = rejects
+        self._bench = bench
+        self._target = bench.target
+        self._listener = bench.listener
         self._allowed = allowed
-        self._listener = listener
-        self._patience = Patience(retries, listener.noticed)
-        self._scope: Scope | None = None
-        """What the first look came to."""
+        self._alone = job.single is not None
+        self._pulls: dict[TableName, TablePull] = {}
+        self._failures: dict[TableName, Failure] = {}
         self._started = time.monotonic()
-        self._tally = Tally()
-        self._written_before = 0
-        """Rows that earlier passes wrote, which the comparison now finds as they should be."""
-        self._deleted = 0
-        self._kept = 0
-        self._bytes = 0
         self._passes = 0
 
-    def run(self) -> Report:
+    def run(self) -> Summary:
         try:
-            return self._patience.call(self._pass)
+            return self._bench.patience.call(self._passes_until_through)
         except Stopped as error:
             error.written = self._written
-            self._listener.progressed(self._tally, self._bytes)
+            if self._alone:
+                self._tell()
             raise
         except Refused as error:
             if not self._written:
@@ -171,9 +219,20 @@ class _Pull:
 
     @property
     def _written(self) -> int:
-        return self._tally.inserted + self._tally.updated + self._deleted
+        return sum(pull.written for pull in self._pulls.values())
 
-    def _pass(self) -> Report:
+    def _tell(self) -> None:
+        for pull in self._pulls.values():
+            self._listener.progressed(pull.tally, pull.bytes)
+
+    def _passes_until_through(self) -> Summary:
+        while True:
+            try:
+                return self._pass()
+            except _SourceGone:
+                continue
+
+    def _pass(self) -> Summary:
         """Go the whole way once, at one instant of the source.
 
         A lost source means a new transaction, and so a new instant: both sides are compared anew.
@@ -182,146 +241,195 @@ class _Pull:
         try:
             with open_source(self._source) as source:
                 guard(source, self._target, self._allowed)
-                before = versions.horizons(self._target)
-                plan = look(source, self._target, self._request, self._scope)
-                self._scope = plan.request.scope
-                self._listener.looked(plan, source, self._target)
-                plan, known = decide(source, self._target, plan)
-                self._bytes += plan.comparison.bytes if plan.comparison else 0
-                self._listener.planned(plan, source, self._target)
-                written = self._write(source, plan)
-                self._advance_sequences(plan)
-                self._remember(source, plan, known, before, written)
-                self._verify(source, plan)
-                return self._report(plan, source)
+                groups = self._look(source)
+                self._prune_first(source, groups)
+                reports: list[Report] = []
+                for unit in _units(groups):
+                    reports += self._pull_unit(source, unit)
+                self._prune_kept(source, groups)
+                return self._summary(source, reports)
         except ConnectFailed as error:
             if self._passes == 1:
                 raise
             raise lost(SOURCE, error) from error
 
     def _begin(self) -> None:
-        """Count anew what the comparison will find again; what is written stays written."""
         self._passes += 1
         if self._target.lost:
             reopen(self._target)
-        self._written_before = self._tally.inserted + self._tally.updated
-        self._tally = Tally(self._written_before, self._tally.inserted, self._tally.updated)
-        self._rejects.begin_anew()
+        for pull in self._pulls.values():
+            pull.begin()
+        self._bench.rejects.begin_anew()
 
-    # --- move --------------------------------------------------------------------------------------------
+    # --- look --------------------------------------------------------------------------------------------
 
-    def _write(self, source: Session, plan: Plan) -> list[int]:
-        """Write what the plan says, and return the numbers of our transactions."""
-        if not plan.atomic:
-            return self._delete_and_move(source, plan)
-        before = self._tally
+    def _look(self, source: Session) -> list[Group]:
+        """Look at all tables on both sides, and put them in order; what cannot be brought together is out."""
+        requests = self._requests(source)
+        seen = see(source, self._target, [request.table for request in requests], may_make=True)
+        plans = []
+        for request in requests:
+            pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
+            with self._attempt(source, [pull]):
+                plans.append(pull.look(source, seen))
+        ordered = in_order(plans)
+        for plan in (plan for group in ordered for plan in group):
+            self._pulls[plan.table].plan = plan
+        if not self._alone and plans:
+            self._listener.opened([plan for group in ordered for plan in group], source, self._target)
+        return [[self._pulls[plan.table] for plan in group] for group in ordered]
+
+    def _requests(self, source: Session) -> list[Request]:
+        patterns = [wanted.pattern for wanted in self._job.wanted]
+        names = catalog.names_of(source) if selecting.has_patterns(patterns) else {}
+        requests = selecting.requests(self._job, names)
+        return [request for request in requests if request.table not in self._failures]
+
+    # --- what fails alone --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _attempt(self, source: Session, group: Group) -> Iterator[None]:
+        """Let tables fail without the others: only what concerns them all goes further up."""
         try:
-            with translated(TARGET, self._target.connection), self._target.connection.transaction():
-                return self._delete_and_move(source, plan)
-        except BaseException:  # all of it was rolled back
-            self._tally, self._deleted = before, 0
+            with nullcontext() if self._alone else source.connection.transaction():
+                yield
+        except (Passing, UnsafeTarget, ConnectFailed):
             raise
+        except PgpullError as error:
+            if self._alone:
+                raise
+            for pull in group:
+                self._fail(pull, error)
+            if source.lost:
+                raise _SourceGone from error
 
-    def _delete_and_move(self, source: Session, plan: Plan) -> list[int]:
-        if plan.request.replace:
-            self._deleted += pruning.empty_scope(self._target, plan)
-        elif plan.request.mirror and plan.comparison and plan.comparison.extra:
-            deleted, self._kept = pruning.prune(self._target, plan)
-            self._deleted += deleted
-        return self._move(source, plan)
+    def _fail(self, pull: TablePull, error: PgpullError) -> None:
+        table = pull.request.table
+        if table not in self._failures:
+            failure = self._failures[table] = Failure(table, error, pull.tally)
+            self._listener.failed_at(failure)
 
-    def _move(self, source: Session, plan: Plan) -> list[int]:
-        patience = Patience(0, self._listener.noticed) if plan.atomic else self._patience
-        applier = Applier(self._target, plan, patience, self._reject)
-        send_bytes_as_they_are(source)
-        before = self._tally.fetched
-        with closing(move(source, self._target, plan, applier)) as progress:
-            for tally, size in progress:
-                self._count(tally)
-                if size:
-                    self._bytes += size
-                    self._listener.progressed(self._tally, self._bytes)
-                    self._check_limit(self._request.max_errors)
-        moved = self._tally.fetched - before
-        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
-        return applier.transactions
+    def _fail_those_in_the_way(self, group: Group) -> bool:
+        """Fail tables whose parents failed: their rows would be refused one by one."""
+        members = {pull.request.table for pull in group}
+        for pull in group:
+            for key in pull.plan.target.foreign_keys:
+                parent = parent_of(key, self._failures)
+                if parent is not None and parent not in members:
+                    for each in group:
+                        self._fail(each, _parent_failed(parent, key.name))
+        return any(pull.request.table in self._failures for pull in group)
 
-    def _pass_over(self, rows: int) -> None:
-        """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
-        now = self._tally
-        skipped = max(0, now.skipped + rows - self._written_before)
-        self._tally = replace(now, fetched=now.fetched - now.skipped + skipped, skipped=skipped)
-        if self._tally != now:
-            self._listener.progressed(self._tally, self._bytes)
+    # --- write -------------------------------------------------------------------------------------------
 
-    def _count(self, tally: Tally) -> None:
-        self._tally += tally
-        limit = self._request.max_errors
-        if limit is not None and limit.rows is not None:  # a share is judged by whole batches
-            self._check_limit(limit)
-
-    def _check_limit(self, limit: Limit | None) -> None:
-        if limit is not None and limit.exceeded_by(self._tally.failed, self._tally.fetched):
-            self._listener.progressed(self._tally, self._bytes)
-            raise TooManyRejects(
-                f"{self._tally.failed} of {self._tally.fetched} rows were refused, more than {limit} allowed",
-                f"see why in {self._rejects.path}; what was committed stays",
-            )
-
-    def _reject(self, reject: Reject) -> None:
-        self._rejects.add(reject)
-        self._listener.rejected(reject)
-
-    # --- afterwards --------------------------------------------------------------------------------------
-
-    def _advance_sequences(self, plan: Plan) -> None:
-        self._patience.call(lambda: self._try_to_advance(plan))
-
-    def _try_to_advance(self, plan: Plan) -> None:
-        if self._target.lost:
-            reopen(self._target)
-        with translated(TARGET, self._target.connection):
-            for sequence in plan.sequences:
-                self._target.connection.execute(sql.advance(sequence, plan.target))
-
-    def _remember(
-        self,
-        source: Session,
-        plan: Plan,
-        known: Known | None,
-        before: tuple[int, int],
-        written: Sequence[int],
-    ) -> None:
-        """Remember how far both sides' transactions have come, if all rows in scope are equal now."""
-        everything = plan.request.on_conflict is OnConflict.UPDATE or not (
-            plan.comparison or self._tally.skipped
-        )
-        nothing_new = known and plan.comparison and plan.comparison.equal
-        if everything and not self._tally.failed and not nothing_new and versions.usable(plan):
-            reached = versions.reached(self._target, plan, before, written)
-            versions.remember(self._target, source, plan, Known(source.identity.horizon, reached))
-
-    def _verify(self, source: Session, plan: Plan) -> None:
-        if not plan.request.verify:
+    def _prune_first(self, source: Session, groups: Sequence[Group]) -> None:
+        """Delete extra rows of several tables from the children up: nothing refers to a row any more then."""
+        if self._alone:
             return
-        # nobody asked for rows to go that only the target has, unless it was to be a mirror
-        found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
-        self._bytes += found.bytes
-        if found.extra:
-            found = pruning.confirm(source, self._target, plan, found)
-        if not found.equal:
-            raise unequal(self._target, plan, found)
+        for group in reversed(groups):
+            for pull in (pull for pull in group if pull.request.mirror):
+                with self._attempt(source, [pull]):
+                    pull.decide(source)
+                    pull.prune()
 
-    def _report(self, plan: Plan, source: Session) -> Report:
-        return Report(
-            plan=plan,
-            tally=self._tally,
-            deleted=self._deleted,
-            kept=self._kept,
-            bytes=self._bytes,
-            seconds=time.monotonic() - self._started,
+    def _prune_kept(self, source: Session, groups: Sequence[Group]) -> None:
+        """Try once more to delete extra rows that others referred to, which are as they should be now."""
+        for group in reversed(groups):
+            for pull in (pull for pull in group if pull.kept and not self._alone):
+                with self._attempt(source, [pull]):
+                    pull.decide(source)
+                    pull.prune()
+
+    def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[Report]:
+        """Pull tables that are written together, or not at all."""
+        pulls = [pull for group in unit for pull in group if pull.request.table not in self._failures]
+        before = [(pull, pull.tally) for pull in pulls]
+        done: list[TablePull] = []
+        with self._attempt(source, pulls):
+            try:
+                with self._all_or_nothing(pulls):
+                    self._empty_scopes(pulls)
+                    for group in unit:
+                        done += self._pull_group(source, group)
+            except BaseException:
+                for pull, tally in before if any(pull.plan.atomic for pull in pulls) else ():
+                    pull.rolled_back(tally)
+                raise
+        return [report for pull in done for report in self._finish(source, pull)]
+
+    @contextmanager
+    def _all_or_nothing(self, pulls: Iterable[TablePull]) -> Iterator[None]:
+        if not any(pull.plan.atomic for pull in pulls):
+            yield
+            return
+        with translated(TARGET, self._target.connection), self._target.connection.transaction():
+            yield
+
+    def _empty_scopes(self, pulls: Iterable[TablePull]) -> None:
+        emptied = [pull for pull in pulls if pull.request.replace]
+        if emptied:
+            counts = pruning.empty_scopes(self._target, [pull.plan for pull in emptied])
+            for pull, rows in zip(emptied, counts, strict=True):
+                pull.emptied(rows)
+
+    def _pull_group(self, source: Session, group: Group) -> list[TablePull]:
+        """Pull a table, or tables that refer to each other in a circle; return those that went through."""
+        if self._fail_those_in_the_way(group):
+            return []
+        for pull in group:
+            with self._attempt(source, group):
+                self._listener.looked(pull.plan, source, self._target)
+                pull.decide(source)
+                self._listener.planned(pull.plan, source, self._target)
+                pull.prune()
+                pull.move(source)
+            if pull.request.table in self._failures:
+                return []
+        with self._attempt(source, group):
+            self._settle(group)
+            return list(group)
+        return []
+
+    def _settle(self, group: Group) -> None:
+        by_table = {pull.request.table: pull for pull in group}
+        for plan, tally in settle(self._target, [pull.applier for pull in group], self._bench.reject):
+            by_table[plan.table].count(tally)
+
+    def _finish(self, source: Session, pull: TablePull) -> Iterator[Report]:
+        with self._attempt(source, [pull]):
+            pull.finish(source)
+            report = pull.report(source, seconds=self._seconds, passes=self._passes)
+            if not self._alone:
+                self._listener.done(report)
+            yield report
+
+    # --- count -------------------------------------------------------------------------------------------
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _summary(self, source: Session, reports: Sequence[Report]) -> Summary:
+        return Summary(
+            reports=tuple(reports),
+            failures=tuple(self._failures.values()),
+            bytes=sum(pull.bytes for pull in self._pulls.values()),
+            seconds=self._seconds,
             snapshot=source.identity.now,
             passes=self._passes,
-            verified=plan.request.verify,
-            rejects=self._rejects.path if self._rejects.count else None,
         )
+
+
+def _units(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """Yield what is written together: all tables, if several are emptied first; else each group."""
+    if sum(pull.request.replace for group in groups for pull in group) > 1:
+        yield groups
+    else:
+        yield from ([group] for group in groups)
+
+
+def _parent_failed(parent: TableName, key: str) -> ParentFailed:
+    return ParentFailed(
+        f"it refers to {parent} ({key}), which could not be loaded",
+        f"mend {parent} first, then run the same command again",
+    )

@@ -68,6 +68,11 @@ class TablePattern:
         return cls(text, _glob(*schema), _glob(*name), None if wild else TableName(schema[0], name[0]))
 
     @classmethod
+    def parse_plain(cls, text: str) -> TablePattern:
+        """Read the name of one table, as :meth:`TableName.parse` does."""
+        return cls.of(TableName.parse(text))
+
+    @classmethod
     def of(cls, table: TableName) -> TablePattern:
         """Return the pattern that means one table alone."""
         return cls(str(table), _glob(table.schema, False), _glob(table.name, False), table)
@@ -182,11 +187,17 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key of the table."""
+    """A foreign key of the table, or of one of its partitions."""
 
     name: str
+    on: TableName
+    """The table or the partition that has it."""
     table: TableName
     """The table that it refers to."""
+    root: TableName
+    """The same, or the partitioned table that it belongs to: what its rows are asked for under."""
+    kind: str
+    """``pg_class.relkind`` of the table that it refers to."""
     columns: tuple[str, ...]
     referred: tuple[str, ...]
 
@@ -214,7 +225,6 @@ class Rules:
     """What may refuse a row for its values."""
 
     unique: tuple[UniqueRule, ...]
-    foreign_keys: tuple[ForeignKey, ...]
     others: bool
     """Whether there are checks, domains, computed columns or partitions."""
     partitions: tuple[str | None, ...] = ()
@@ -241,6 +251,7 @@ class Shape:
     triggers: tuple[Trigger, ...] = ()
     sequences: tuple[OwnedSequence, ...] = ()
     references: tuple[Reference, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
     rows: int = 0
     """How many the database guesses there are."""
     heap: bool = True

@@ -190,9 +190,11 @@ def _shapes(question: Question, source: Session, target: Session) -> dict[str, S
     """Look at the table on both sides, and make sure that both understand the question."""
     shapes: dict[str, Shape] = {}
     for session in (source, target):
-        shape = catalog.shape_of(session, question.request.table)
+        table = question.request.table
+        shape = catalog.shapes_of(session, [table]).get(table)
         if shape is None:
-            raise catalog.missing_table(session, question.request.table, shapes.get(source.side))
+            raise catalog.missing_table(session, table, shapes.get(source.side))
+        catalog.check_kind(session, shape)
         _check(question, session, shape)
         shapes[session.side] = shape
     return shapes

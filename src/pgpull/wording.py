@@ -6,13 +6,14 @@ Never a password. Never a row's value, but for the key of a reject.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
 from pgpull.guarding import is_local
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
-from pgpull.results import Difference, Forecast, Reject, Report, Tally
+from pgpull.results import Difference, Forecast, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 
 
@@ -97,6 +98,23 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
         *(("NOTE", note) for note in plan.notes),
     ]
 
+
+def opening_lines(plans: Sequence[Plan], source: Session, target: Session) -> list[tuple[str, str]]:
+    """Return who is read, who is written, and which tables in which order, as label and text."""
+    if not plans:
+        return []
+    [who, to, _, guard, *_] = banner_lines(plans[0], source, target)
+    rows = sum(plan.estimate.rows for plan in plans if plan.estimate)
+    size = sum(plan.estimate.bytes for plan in plans if plan.estimate)
+    names = [str(plan.table) for plan in plans]
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    what = f"{len(plans)} tables, about {rows:,} rows, {size_text(size)}: {shown}"
+    notes = [("NOTE", f"{plan.table}: {note}") for plan in plans for note in plan.notes]
+    return [who, to, ("WHAT", what), guard, *notes]
+
+
+_NAMED = 12
+"""Tables that are named before the rows begin to move."""
 
 _HOW = {
     Strategy.NOTHING: "nothing moves",
@@ -253,6 +271,27 @@ def as_json(report: Report) -> dict[str, Any]:
         "until": window.until.isoformat() if window and window.until else None,
         "notes": plan.notes,
         "rejects": str(report.rejects) if report.rejects else None,
+    }
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """Return what a pull of several tables did as a machine reads it."""
+    return {
+        "tables": [as_json(report) for report in summary.reports],
+        "failures": [
+            {
+                "table": str(failure.table),
+                "error": failure.error.message,
+                "hint": failure.error.hint,
+                "tally": asdict(failure.tally),
+            }
+            for failure in summary.failures
+        ],
+        "tally": asdict(summary.tally),
+        "bytes": summary.bytes,
+        "seconds": round(summary.seconds, 3),
+        "snapshot": summary.snapshot.astimezone(UTC).isoformat(),
+        "passes": summary.passes,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Plan, Scope, Wire
-from pgpull.shapes import OwnedSequence, Reference, Shape, Trigger
+from pgpull.shapes import OwnedSequence, Reference, Shape, TableName, Trigger
 from pgpull.sql.parts import condition, instant_of, listed, name_of, outside, rows_of, same_key, verbatim
 
 # --- a session's settings --------------------------------------------------------------------------------
@@ -144,13 +144,17 @@ def copy_to_stage(plan: Plan) -> Composed:
     return _copy_in(STAGE, plan.columns, plan.wire)
 
 
-def insert_missing(plan: Plan) -> Composed:
-    """Insert the staged rows whose key the target does not have.
+def insert_missing(plan: Plan, stage: Composable = STAGE) -> Composed:
+    """Insert the staged rows whose key the target does not have; all of them, where there is no key.
 
     Asking first leaves defaults and sequences of existing rows alone; ON CONFLICT passes over a row that
     somebody else inserted in between.
     """
-    key = plan.the_key
+    if plan.key is None:
+        return SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s").format(
+            name_of(plan.table), listed(plan.columns), listed(plan.columns, "s"), stage
+        )
+    key = plan.key
     arbiter = SQL(" ON CONFLICT ({}) DO NOTHING").format(listed(key.columns))
     return SQL(
         "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} AS s"
@@ -159,14 +163,14 @@ def insert_missing(plan: Plan) -> Composed:
         table=name_of(plan.table),
         columns=listed(plan.columns),
         staged=listed(plan.columns, "s"),
-        stage=STAGE,
+        stage=stage,
         rows=rows_of(plan.target),
         same_key=same_key(key),
         arbiter=Composed([]) if key.deferrable else arbiter,
     )
 
 
-def update_changed(plan: Plan) -> Composed:
+def update_changed(plan: Plan, stage: Composable = STAGE) -> Composed:
     """Update the rows that the stage has another value for.
 
     ``*<>`` compares the stored bytes of two records (manual: 9.25.6, Composite Type Comparison). It needs no
@@ -181,17 +185,30 @@ def update_changed(plan: Plan) -> Composed:
         values=SQL(", ").join(
             SQL("{} = {}").format(Identifier(name), Identifier("s", name)) for name in plan.updated
         ),
-        stage=STAGE,
+        stage=stage,
         same_key=same_key(plan.the_key),
         ours=listed(plan.updated, "t"),
         theirs=listed(plan.updated, "s"),
     )
 
 
-def delete_scope(plan: Plan) -> Composed:
-    """Delete the target's rows in scope."""
-    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
-    return SQL("DELETE FROM {}{}").format(rows_of(plan.target), scope)
+def delete_scopes(plans: Sequence[Plan]) -> Composed:
+    """Delete the target's rows in the scopes of some plans at once, and tell of each how many there were.
+
+    Foreign keys are checked when the statement ends, so rows may refer to each other in any circle.
+    """
+    deletes = [
+        SQL("{} AS (DELETE FROM {}{} RETURNING 1)").format(
+            Identifier(f"deleted_{number}"),
+            rows_of(plan.target),
+            condition(plan.request.scope, plan.target, plan.request.timezone),
+        )
+        for number, plan in enumerate(plans)
+    ]
+    counts = [
+        SQL("(SELECT count(*) FROM {})").format(Identifier(f"deleted_{number}")) for number in range(len(plans))
+    ]
+    return SQL("WITH {} SELECT {}").format(SQL(", ").join(deletes), SQL(", ").join(counts))
 
 
 def count_scope(plan: Plan) -> Composed:
@@ -200,16 +217,24 @@ def count_scope(plan: Plan) -> Composed:
     return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.target), scope)
 
 
-def lock_children(reference: Reference) -> Composed:
-    """Keep others from adding rows that refer to the table, until the transaction ends."""
-    return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(reference.table))
+def lock_children(table: TableName) -> Composed:
+    """Keep others from adding rows to a table that refers to others, until the transaction ends."""
+    return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(table))
 
 
-def any_referring(plan: Plan, reference: Reference) -> Composed:
-    """Ask whether a row that stays refers to one of the target's rows in scope."""
+def any_referring(plan: Plan, reference: Reference, emptied: Plan | None) -> Composed:
+    """Ask whether a row that stays refers to one of the target's rows in scope.
+
+    Args:
+        plan: whose rows in scope go.
+        reference: the foreign key by which rows refer to them.
+        emptied: the plan of the table that has the foreign key, where its rows in scope go, too.
+    """
     words = plan.request.scope, plan.target, plan.request.timezone
     child = SQL("") if reference.kind == "p" else SQL("ONLY ")
-    stays = outside(*words) if reference.table == plan.table else SQL("")
+    stays: Composable = SQL("")
+    if emptied is not None:
+        stays = outside(emptied.request.scope, emptied.target, emptied.request.timezone)
     same = SQL(" AND ").join(
         SQL("c.{} = p.{}").format(Identifier(own), Identifier(theirs))
         for own, theirs in zip(reference.columns, reference.referred, strict=True)

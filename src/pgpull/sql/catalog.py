@@ -30,8 +30,28 @@ MAY_KNOW_SYSTEM: Final = SQL("SELECT has_function_privilege('pg_catalog.pg_contr
 SYSTEM: Final = SQL("SELECT system_identifier::text FROM pg_control_system()")
 
 
-TABLE: Final = SQL("""
+# Which tables there are: for a pattern, which means neither the system's own nor an extension's, nor ours. Of a
+# partition, the root that it belongs to.
+NAMES: Final = SQL("""
+    SELECT n.nspname, c.relname, root_in.nspname, root.relname
+      FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      LEFT JOIN pg_class AS root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
+      LEFT JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
+     WHERE c.relkind IN ('r', 'p')
+       AND n.nspname NOT IN ('information_schema', 'pgpull') AND n.nspname NOT LIKE 'pg\\_%'
+       AND NOT EXISTS (SELECT FROM pg_depend
+                        WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+     ORDER BY n.nspname, c.relname
+""")
+
+
+# The questions below are asked for many tables at once; the first column of an answer is the table's oid.
+
+TABLES: Final = SQL("""
     SELECT c.oid,
+           n.nspname,
+           c.relname,
            c.relkind,
            pg_has_role(c.relowner, 'USAGE'),
            ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
@@ -39,28 +59,29 @@ TABLE: Final = SQL("""
                     AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
                                ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END),
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
-      FROM pg_class AS c
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+      FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
+      JOIN pg_namespace AS n ON n.nspname = wanted.schema
+      JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
 """)
 
 
 COLUMNS: Final = SQL("""
     WITH RECURSIVE below AS (      -- from a domain down to the type it is made of
-        SELECT a.attnum, a.atttypid AS oid
+        SELECT a.attrelid, a.attnum, a.atttypid AS oid
           FROM pg_attribute AS a
-         WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
-        SELECT below.attnum, t.typbasetype
+        SELECT below.attrelid, below.attnum, t.typbasetype
           FROM below JOIN pg_type AS t ON t.oid = below.oid
          WHERE t.typtype = 'd'
     )
-    SELECT a.attname,
+    SELECT a.attrelid,
+           a.attname,
            a.attnotnull,
            a.atthasdef,
            a.attgenerated <> '',
            a.attidentity,
-           has_column_privilege(%(oid)s::oid, a.attnum, 'SELECT'),
+           has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
            format_type(a.atttypid, a.atttypmod),
            t.typname,
            t.oid,
@@ -72,26 +93,26 @@ COLUMNS: Final = SQL("""
            coalesce(e.oid < 16384, false),
            x.extname
       FROM pg_attribute AS a
-      JOIN below ON below.attnum = a.attnum
+      JOIN below ON below.attrelid = a.attrelid AND below.attnum = a.attnum
       JOIN pg_type AS t ON t.oid = below.oid AND t.typtype <> 'd'
       LEFT JOIN pg_type AS e ON e.oid = t.typelem AND t.typcategory = 'A'
       LEFT JOIN pg_depend AS d
              ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
       LEFT JOIN pg_extension AS x ON x.oid = d.refobjid
-     WHERE a.attrelid = %(oid)s AND a.attnum > 0
-     ORDER BY a.attnum
+     ORDER BY a.attrelid, a.attnum
 """)
 
 
 KEYS: Final = SQL("""
-    SELECT ARRAY(SELECT a.attname
+    SELECT i.indrelid,
+           ARRAY(SELECT a.attname
                    FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
                   ORDER BY k.place)::text[],
            i.indisprimary,
            NOT i.indimmediate
       FROM pg_index AS i
-     WHERE i.indrelid = %(oid)s
+     WHERE i.indrelid = ANY (%(oids)s::oid[])
        AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
        AND NOT EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = i.indrelid
@@ -100,81 +121,108 @@ KEYS: Final = SQL("""
 """)
 
 
-# Those of its partitions too, unless they have them for their root, whose own stands for them.
-TRIGGERS: Final = SQL("""
-    WITH tables AS (
-        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p
-        UNION SELECT %(oid)s::oid
-    )
-    SELECT t.tgname, n.nspname, c.relname, t.tgenabled,
-           t.tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
-           t.tgtype & 8 <> 0          -- 8 DELETE
-      FROM pg_trigger AS t
-      JOIN pg_class AS c ON c.oid = t.tgrelid
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE t.tgrelid IN (SELECT oid FROM tables) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-       AND t.tgtype & 28 <> 0
-       AND (t.tgrelid = %(oid)s OR coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0')  -- PostgreSQL 12 has none
-     ORDER BY t.tgrelid <> %(oid)s, t.tgname, n.nspname, c.relname
-""")
+# A table, and its partitions of any level.
+_TREE: Final = """
+    WITH tree AS (
+        SELECT t.oid AS root, p.relid::oid AS oid
+          FROM unnest(%(oids)s::oid[]) AS t (oid), pg_partition_tree(t.oid::regclass) AS p
+        UNION SELECT t.oid, t.oid FROM unnest(%(oids)s::oid[]) AS t (oid)
+    )"""
 
-
-# Foreign keys that refer to it or to one of its partitions. Those that partitions have for their root are the
-# root's; but what refers to the root refers to a partition that stands alone.
-REFERENCES: Final = SQL("""
-    WITH tables AS (
-        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p
-        UNION SELECT %(oid)s::oid
-    )
-    SELECT r.conname, n.nspname, c.relname, c.relkind,
+_COLUMN_NAMES: Final = """
            ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
                   ORDER BY k.place)::text[],
            ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
-                  ORDER BY k.place)::text[]
-      FROM pg_constraint AS r
+                  ORDER BY k.place)::text[]"""
+
+
+# Those of its partitions too, unless they have them for their root, whose own stands for them.
+TRIGGERS: Final = SQL(f"""{_TREE}
+    SELECT tree.root, t.tgname, n.nspname, c.relname, t.tgenabled,
+           t.tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
+           t.tgtype & 8 <> 0          -- 8 DELETE
+      FROM tree
+      JOIN pg_trigger AS t ON t.tgrelid = tree.oid
+      JOIN pg_class AS c ON c.oid = t.tgrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 28 <> 0
+       -- PostgreSQL 12 has no tgparentid
+       AND (t.tgrelid = tree.root OR coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0')
+     ORDER BY t.tgrelid <> tree.root, t.tgname, n.nspname, c.relname
+""")
+
+
+# Foreign keys that refer to it or to one of its partitions. Those that partitions have for their root are the
+# root's; but what refers to the root refers to a partition that stands alone.
+REFERENCES: Final = SQL(f"""{_TREE}
+    SELECT tree.root, r.conname, n.nspname, c.relname, c.relkind,{_COLUMN_NAMES}
+      FROM tree
+      JOIN pg_constraint AS r ON r.contype = 'f' AND r.confrelid = tree.oid
       JOIN pg_class AS c ON c.oid = r.conrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE r.contype = 'f' AND r.confrelid IN (SELECT oid FROM tables)
-       AND NOT EXISTS (SELECT FROM pg_constraint AS whole
-                        WHERE whole.oid = r.conparentid AND whole.confrelid IN (SELECT oid FROM tables))
+     WHERE NOT EXISTS (SELECT FROM pg_constraint AS whole
+                         JOIN tree AS other ON other.oid = whole.confrelid AND other.root = tree.root
+                        WHERE whole.oid = r.conparentid)
      ORDER BY r.conname, n.nspname, c.relname
 """)
 
 
+# Foreign keys that it or one of its partitions has; those that partitions have for their root are the root's.
+# What is referred to may be a partition: then the root that its rows are asked for under is told too. A key
+# that is not enforced (PostgreSQL 18) refuses nothing, and may lack its parents.
+FOREIGN_KEYS: Final = SQL(f"""{_TREE}
+    SELECT tree.root, r.conname, mine_in.nspname, mine.relname, n.nspname, c.relname,
+           root_in.nspname, root.relname, c.relkind,{_COLUMN_NAMES}
+      FROM tree
+      JOIN pg_constraint AS r ON r.contype = 'f' AND r.conrelid = tree.oid
+      JOIN pg_class AS mine ON mine.oid = r.conrelid
+      JOIN pg_namespace AS mine_in ON mine_in.oid = mine.relnamespace
+      JOIN pg_class AS c ON c.oid = r.confrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(r.confrelid), r.confrelid)
+      JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
+     WHERE coalesce(to_jsonb(r) ->> 'conenforced', 'true') = 'true'
+       AND NOT EXISTS (SELECT FROM pg_constraint AS whole
+                         JOIN tree AS other ON other.oid = whole.conrelid AND other.root = tree.root
+                        WHERE whole.oid = r.conparentid)
+     ORDER BY r.conname, r.conrelid
+""")
+
+
 # What a row's values may hang on beside the row itself: if any of it changes, row versions mean nothing more.
-STANDING: Final = SQL("""
-    WITH leaves AS (
-        SELECT p.relid::oid AS oid FROM pg_partition_tree(%(oid)s::oid::regclass) AS p WHERE p.isleaf
-        UNION SELECT %(oid)s::oid
+STANDING: Final = SQL(f"""{_TREE}, labels AS MATERIALIZED (
+        SELECT string_agg(concat_ws(' ', e.enumtypid, e.enumsortorder, e.enumlabel), ','
+                          ORDER BY e.enumtypid, e.enumsortorder) AS text
+          FROM pg_enum AS e
     )
-    SELECT greatest(sum(c.reltuples), 0)::bigint,
+    SELECT tree.root,
+           greatest(sum(c.reltuples), 0)::bigint,
            bool_and(c.relkind = 'p' OR coalesce(m.amname = 'heap', false))
-               AND has_table_privilege(%(oid)s::oid, 'SELECT'),
+               AND has_table_privilege(tree.root, 'SELECT'),
            md5(concat_ws(';',
                string_agg(c.oid::text, ',' ORDER BY c.oid),
                (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated),
                                   ',' ORDER BY a.attnum)
                   FROM pg_attribute AS a
-                 WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped),
-               (SELECT string_agg(concat_ws(' ', e.enumtypid, e.enumsortorder, e.enumlabel), ','
-                                  ORDER BY e.enumtypid, e.enumsortorder)
-                  FROM pg_enum AS e)))
-      FROM leaves
-      JOIN pg_class AS c ON c.oid = leaves.oid
+                 WHERE a.attrelid = tree.root AND a.attnum > 0 AND NOT a.attisdropped),
+               (SELECT text FROM labels)))
+      FROM tree
+      JOIN pg_class AS c ON c.oid = tree.oid AND (c.relkind <> 'p' OR c.oid = tree.root)
       LEFT JOIN pg_am AS m ON m.oid = c.relam
+     GROUP BY tree.root
 """)
 
 
 SEQUENCES: Final = SQL("""
-    SELECT n.nspname, s.relname, a.attname
+    SELECT d.refobjid, n.nspname, s.relname, a.attname
       FROM pg_depend AS d
       JOIN pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
       JOIN pg_namespace AS n ON n.oid = s.relnamespace
       JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
      WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-       AND d.refobjid = %(oid)s AND d.deptype IN ('a', 'i')
+       AND d.refobjid = ANY (%(oids)s::oid[]) AND d.deptype IN ('a', 'i')
        AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
-     ORDER BY a.attnum
+     ORDER BY d.refobjid, a.attnum
 """)

@@ -43,21 +43,6 @@ UNIQUE_RULES: Final = SQL("""
      ORDER BY i.indexrelid
 """)
 
-FOREIGN_KEYS: Final = SQL("""
-    SELECT r.conname, n.nspname, c.relname,
-           ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
-                   JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
-                  ORDER BY k.place)::text[],
-           ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
-                   JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
-                  ORDER BY k.place)::text[]
-      FROM pg_constraint AS r
-      JOIN pg_class AS c ON c.oid = r.confrelid
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE r.conrelid = to_regclass(%(table)s) AND r.contype = 'f' AND r.conparentid = 0
-     ORDER BY r.conname
-""")
-
 # Whether anything but indexes and foreign keys may refuse a row for its values: checks, domains, what is
 # computed from other columns, and partitions.
 OTHER_RULES: Final = SQL("""

@@ -1,0 +1,113 @@
+"""The order of loading: what is referred to first, what refers to each other in a circle together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from pgpull.model import Plan, Tie
+from pgpull.shapes import ForeignKey, Shape, TableName
+
+Group = tuple[TableName, ...]
+"""Tables that refer to each other in a circle, or one table alone."""
+
+
+def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
+    """Return the one of some tables under which the rows are asked for that a foreign key refers to."""
+    named = tuple(tables)
+    return next((table for table in (key.table, key.root) if table in named), None)
+
+
+def parents(shapes: Mapping[TableName, Shape]) -> dict[TableName, tuple[TableName, ...]]:
+    """Return, of each table, those of the others that it refers to; itself, if it does."""
+    return {
+        table: tuple(dict.fromkeys(parent for key in shape.foreign_keys if (parent := parent_of(key, shapes))))
+        for table, shape in shapes.items()
+    }
+
+
+def groups(shapes: Mapping[TableName, Shape]) -> tuple[Group, ...]:
+    """Put tables in order.
+
+    Args:
+        shapes: the target's tables, whose foreign keys are enforced.
+
+    Returns:
+        Groups, each after all that its tables refer to; apart from that, as they were given.
+    """
+    return _Ordering(parents(shapes)).groups
+
+
+def in_order(plans: Sequence[Plan]) -> list[tuple[Plan, ...]]:
+    """Put plans in order; see :func:`groups`. Each gets its place, and the ties within its group."""
+    by_table = {plan.table: plan for plan in plans}
+    ordered = groups({plan.table: plan.target for plan in plans})
+    places = {table: place for place, table in enumerate(table for group in ordered for table in group)}
+    return [
+        tuple(
+            replace(by_table[table], place=places[table], ties=_ties(by_table[table], group, places))
+            for table in group
+        )
+        for group in ordered
+    ]
+
+
+def _ties(plan: Plan, group: Group, places: Mapping[TableName, int]) -> tuple[Tie, ...]:
+    return tuple(
+        Tie(key, places[parent])
+        for key in plan.target.foreign_keys
+        if (parent := parent_of(key, group)) and set(key.columns) <= set(plan.columns)
+    )
+
+
+class _Ordering:
+    """Tarjan's algorithm ("Depth-first search and linear graph algorithms", 1972), without recursion.
+
+    It finds the circles of a graph, each after all that can be reached from it: parents first.
+    """
+
+    def __init__(self, parents: Mapping[TableName, Sequence[TableName]]) -> None:
+        self._parents = parents
+        self._number: dict[TableName, int] = {}
+        self._lowest: dict[TableName, int] = {}
+        self._open: dict[TableName, None] = {}
+        self._found: list[Group] = []
+        for table in parents:
+            if table not in self._number:
+                self._visit(table)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        place = {table: number for number, table in enumerate(self._parents)}
+        return tuple(tuple(sorted(group, key=place.__getitem__)) for group in self._found)
+
+    def _visit(self, first: TableName) -> None:
+        path = [(first, iter(self._parents[first]))]
+        self._enter(first)
+        while path:
+            table, rest = path[-1]
+            parent = next(rest, None)
+            if parent is None:
+                path.pop()
+                self._leave(table)
+                if path:
+                    self._lower(path[-1][0], self._lowest[table])
+            elif parent not in self._number:
+                self._enter(parent)
+                path.append((parent, iter(self._parents[parent])))
+            elif parent in self._open:
+                self._lower(table, self._number[parent])
+
+    def _enter(self, table: TableName) -> None:
+        self._number[table] = self._lowest[table] = len(self._number)
+        self._open[table] = None
+
+    def _lower(self, table: TableName, number: int) -> None:
+        self._lowest[table] = min(self._lowest[table], number)
+
+    def _leave(self, table: TableName) -> None:
+        if self._lowest[table] == self._number[table]:
+            members = list(self._open)[list(self._open).index(table) :]
+            for member in members:
+                del self._open[member]
+            self._found.append(tuple(members))

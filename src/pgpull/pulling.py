@@ -1,0 +1,224 @@
+"""One table's part in a pull: what has been counted so far, over all passes, and each step of the walk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from pgpull import pruning, sql, versions
+from pgpull.applying import Applier
+from pgpull.comparing import compare_in_full, unequal
+from pgpull.deciding import decide
+from pgpull.diagnosis import TARGET, translated
+from pgpull.errors import TooManyRejects
+from pgpull.listening import Listener
+from pgpull.looking import Seen, look
+from pgpull.model import Known, Limit, OnConflict, Plan, Request, Scope
+from pgpull.moving import move
+from pgpull.patience import Patience
+from pgpull.rejecting import RejectsFile
+from pgpull.results import Reject, Report, Tally
+from pgpull.sessions import Session, reopen, send_bytes_as_they_are
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the tables of a run have in common."""
+
+    target: Session
+    rejects: RejectsFile
+    listener: Listener
+    patience: Patience
+
+    def reject(self, reject: Reject) -> None:
+        """Keep a refused row, and say so."""
+        self.rejects.add(reject)
+        self.listener.rejected(reject)
+
+
+class TablePull:
+    """One table on its way. The steps are called in the order in which they stand here, again in each pass.
+
+    Args:
+        request: what is asked for.
+        bench: what it shares with other tables.
+    """
+
+    def __init__(self, request: Request, bench: Bench) -> None:
+        self.request = request
+        self._bench = bench
+        self._target = bench.target
+        self._scope: Scope | None = None
+        """What the first look came to."""
+        self.tally = Tally()
+        self._written_before = 0
+        """Rows that earlier passes wrote, which the comparison now finds as they should be."""
+        self._deleted = 0
+        self._kept = 0
+        self._bytes = 0
+        self.plan: Plan
+        self._known: Known | None = None
+        self._horizons = (0, 0)
+        self.applier: Applier
+
+    @property
+    def written(self) -> int:
+        """Rows that were committed, or deleted."""
+        return self.tally.inserted + self.tally.updated + self._deleted
+
+    @property
+    def kept(self) -> int:
+        """Local rows that should be deleted, and are not as other rows refer to them."""
+        return self._kept
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of rows and keys that the source sent."""
+        return self._bytes
+
+    def begin(self) -> None:
+        """Count anew what the comparison will find again; what is written stays written."""
+        self._written_before = self.tally.inserted + self.tally.updated
+        self.tally = Tally(self._written_before, self.tally.inserted, self.tally.updated)
+
+    # --- look, and decide --------------------------------------------------------------------------------
+
+    def look(self, source: Session, seen: Seen) -> Plan:
+        """Make the plan as far as it can be made before rows are compared."""
+        self.plan = look(source, self._target, self.request, seen, self._scope)
+        self._scope = self.plan.request.scope
+        return self.plan
+
+    def decide(self, source: Session) -> None:
+        """Compare, and choose how rows move."""
+        self._horizons = versions.horizons(self._target)
+        self.plan, self._known = decide(source, self._target, self.plan)
+        self._bytes += self.plan.comparison.bytes if self.plan.comparison else 0
+
+    # --- move --------------------------------------------------------------------------------------------
+
+    def prune(self) -> None:
+        """Delete the local rows that the source no longer has."""
+        self._kept = 0
+        if self.request.mirror and self.plan.comparison and self.plan.comparison.extra:
+            deleted, self._kept = pruning.prune(self._target, self.plan)
+            self._deleted += deleted
+
+    def emptied(self, rows: int) -> None:
+        """Count local rows that were deleted to make room."""
+        self._deleted += rows
+
+    def move(self, source: Session) -> None:
+        """Move the rows that the plan says."""
+        bench, plan = self._bench, self.plan
+        patience = Patience(0, bench.listener.noticed) if plan.atomic else bench.patience
+        self.applier = Applier(self._target, plan, patience, bench.reject)
+        send_bytes_as_they_are(source)
+        before = self.tally.fetched
+        with closing(move(source, self._target, plan, self.applier)) as progress:
+            for tally, size in progress:
+                self.count(tally)
+                if size:
+                    self._bytes += size
+                    self._tell()
+                    self._check_limit(self.request.max_errors)
+        moved = self.tally.fetched - before + self.applier.waiting
+        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
+
+    def _pass_over(self, rows: int) -> None:
+        """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
+        now = self.tally
+        skipped = max(0, now.skipped + rows - self._written_before)
+        self.tally = replace(now, fetched=now.fetched - now.skipped + skipped, skipped=skipped)
+        if self.tally != now:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._bench.listener.progressed(self.tally, self._bytes)
+
+    def count(self, tally: Tally) -> None:
+        """Add what became of some rows.
+
+        Raises:
+            TooManyRejects: more have failed than may.
+        """
+        self.tally += tally
+        limit = self.request.max_errors
+        if limit is not None and limit.rows is not None:  # a share is judged by whole batches
+            self._check_limit(limit)
+
+    def _check_limit(self, limit: Limit | None) -> None:
+        if limit is not None and limit.exceeded_by(self.tally.failed, self.tally.fetched):
+            self._tell()
+            raise TooManyRejects(
+                f"{self.tally.failed} of {self.tally.fetched} rows were refused, more than {limit} allowed",
+                f"see why in {self._bench.rejects.path}; what was committed stays",
+            )
+
+    def rolled_back(self, tally: Tally) -> None:
+        """Hear that everything written since a tally was taken is undone."""
+        self.tally, self._deleted = tally, 0
+
+    # --- afterwards --------------------------------------------------------------------------------------
+
+    def finish(self, source: Session) -> None:
+        """Move sequences up, remember what is known now, and compare once more if asked.
+
+        Raises:
+            Unequal: it was to be verified, and the two sides differ.
+        """
+        self._bench.patience.call(self._advance_sequences)
+        self._remember(source, self.applier.transactions)
+        self._verify(source)
+
+    def _advance_sequences(self) -> None:
+        if self._target.lost:
+            reopen(self._target)
+        with translated(TARGET, self._target.connection):
+            for sequence in self.plan.sequences:
+                self._target.connection.execute(sql.advance(sequence, self.plan.target))
+
+    def _remember(self, source: Session, written: Sequence[int]) -> None:
+        """Remember how far both sides' transactions have come, if all rows in scope are equal now."""
+        plan = self.plan
+        everything = plan.request.on_conflict is OnConflict.UPDATE or not (
+            plan.comparison or self.tally.skipped
+        )
+        nothing_new = self._known and plan.comparison and plan.comparison.equal
+        if everything and not self.tally.failed and not nothing_new and versions.usable(plan):
+            reached = versions.reached(self._target, plan, self._horizons, written)
+            versions.remember(self._target, source, plan, Known(source.identity.horizon, reached))
+
+    def _verify(self, source: Session) -> None:
+        plan = self.plan
+        if not plan.request.verify:
+            return
+        # nobody asked for rows to go that only the target has, unless it was to be a mirror
+        found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
+        self._bytes += found.bytes
+        if found.extra:
+            found = pruning.confirm(source, self._target, plan, found)
+        if not found.equal:
+            raise unequal(self._target, plan, found)
+
+    def report(self, source: Session, *, seconds: float, passes: int) -> Report:
+        """Say what was done.
+
+        Args:
+            source: the server.
+            seconds: how long it took.
+            passes: how often the source was read.
+        """
+        return Report(
+            plan=self.plan,
+            tally=self.tally,
+            deleted=self._deleted,
+            kept=self._kept,
+            bytes=self._bytes,
+            seconds=seconds,
+            snapshot=source.identity.now,
+            passes=passes,
+            verified=self.plan.request.verify,
+            rejects=self._bench.rejects.path if self.tally.failed else None,
+        )

@@ -1,0 +1,193 @@
+"""Rows that wait for a row which they refer to, and which comes later: of their own table, or around a circle.
+
+Batches commit one by one, so such rows are set aside, and written together once all others are in: a single
+statement may insert rows that refer to each other in any circle, without superuser, whether or not constraints
+are deferrable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from psycopg.sql import Composed
+
+from pgpull.applying import Applier, RowsRefused, make_stage, merged, refusals, triggers_held
+from pgpull.diagnosis import TARGET, lost, translated
+from pgpull.model import Plan, Tie
+from pgpull.rejecting import orphan, reject_with
+from pgpull.results import Reject, Tally
+from pgpull.sessions import Session
+from pgpull.sql import CURRENT_TRANSACTION
+from pgpull.sql import waiting as sql
+from pgpull.sql.comparing import IN_BATCHES, IN_BULK
+
+_ORPHANS_AT_ONCE: Final = 1_000
+
+_FOREIGN_KEY_VIOLATION: Final = "23503"
+
+Settled = tuple[Plan, Tally]
+
+
+def settle(target: Session, appliers: Sequence[Applier], rejected: Callable[[Reject], None]) -> list[Settled]:
+    """Write the rows that wait, now that all others are in.
+
+    Args:
+        target: the local side.
+        appliers: those of tables that refer to each other in a circle, done with all that came.
+        rejected: called with each row that is refused: its parent is nowhere, or something else is amiss.
+
+    Returns:
+        For each plan whose rows waited, what became of them; it may come several times.
+
+    Raises:
+        ConnectionLost: the rows went with an earlier connection.
+        Stopped: the target cannot go on.
+    """
+    waiting = [applier for applier in appliers if applier.waiting]
+    if not waiting:
+        return []
+    connection = target.connection
+    if any(applier.waiting_on is not connection for applier in waiting):
+        raise lost(TARGET, RuntimeError("rows that waited for others went with an earlier connection"))
+    settling = _Settling(target, [applier.plan for applier in waiting], rejected)
+    with translated(TARGET, connection):
+        settling.run()
+        for applier in waiting:
+            applier.transactions += settling.transactions
+            connection.execute(sql.drop(applier.plan))
+    return settling.settled
+
+
+@dataclass(slots=True)
+class _Row:
+    """One row that waits."""
+
+    plan: Plan
+    ctid: str
+    error: psycopg.Error | None = None
+
+
+class _Settling:
+    """Rows on their way out of where they wait."""
+
+    def __init__(self, target: Session, plans: Sequence[Plan], rejected: Callable[[Reject], None]) -> None:
+        self._target = target
+        self._connection = target.connection
+        self._plans = plans
+        self._places = {plan.place for plan in plans}
+        self._rejected = rejected
+        self.settled: list[Settled] = []
+        self.transactions: list[int] = []
+
+    def run(self) -> None:
+        for plan in self._plans:
+            for tie in plan.ties:
+                if tie.parent in self._places:
+                    self._connection.execute(sql.index(tie))
+            self._connection.execute(sql.analyze(plan))
+        while sum(self._take_orphans(plan, tie) for plan in self._plans for tie in plan.ties):
+            pass  # rows that waited for one of these are orphans now
+        try:
+            self._write_together()
+        except RowsRefused:
+            self._write_apart()
+
+    # --- rows whose parent is nowhere --------------------------------------------------------------------
+
+    def _take_orphans(self, plan: Plan, tie: Tie) -> int:
+        if tie.key.on != plan.table:
+            return 0  # only the rows of one partition need it: the target will tell
+        taken = 0
+        statement = sql.take_orphans(plan, tie, tie.parent in self._places, _ORPHANS_AT_ONCE)
+        while rows := self._in_bulk(statement):
+            taken += len(rows)
+            for row in rows:
+                self._rejected(orphan(plan, dict(zip(plan.columns, row, strict=True)), tie.key))
+            self.settled.append((plan, Tally(len(rows), failed=len(rows))))
+        return taken
+
+    def _in_bulk(self, statement: Composed) -> list[tuple[str | None, ...]]:
+        with self._connection.transaction():
+            self._connection.execute(IN_BULK)
+            rows = self._connection.execute(statement).fetchall()
+            self._connection.execute(IN_BATCHES)  # an outer transaction goes on
+            return rows
+
+    # --- all others --------------------------------------------------------------------------------------
+
+    def _write_together(self) -> None:
+        """Write all in one statement.
+
+        Raises:
+            RowsRefused: one of them cannot be.
+        """
+        with refusals(), translated(TARGET, self._connection), self._connection.transaction():
+            cursor = self._connection.cursor()
+            cursor.execute(IN_BULK)
+            waiting = [self._count(cursor, sql.count(plan)) for plan in self._plans]
+            with ExitStack() as held:
+                for plan in self._plans:
+                    held.enter_context(triggers_held(cursor, plan))
+                counts = iter(cursor.execute(sql.together(self._plans)).fetchone() or ())
+            self.transactions += cursor.execute(CURRENT_TRANSACTION).fetchone() or ()
+            cursor.execute(IN_BATCHES)
+        for plan, rows in zip(self._plans, waiting, strict=True):
+            inserted = next(counts)
+            updated = next(counts) if sql.updates(plan) else 0
+            self.settled.append((plan, Tally(rows, inserted, updated, rows - inserted - updated)))
+
+    @staticmethod
+    def _count(cursor: psycopg.Cursor, statement: Composed) -> int:
+        row = cursor.execute(statement).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _write_apart(self) -> None:
+        """Write row by row what can be, again and again while that lets others in; then the rest at once."""
+        rows = list(self._rows())
+        while (left := [row for row in rows if not self._gone(row)]) and len(left) < len(rows):
+            rows = left
+        if not left:
+            return
+        try:
+            self._write_together()
+        except RowsRefused as refused:
+            for row in left:
+                self._reject(row, refused.error)
+
+    def _rows(self) -> Iterator[_Row]:
+        for plan in self._plans:
+            for [ctid] in self._connection.execute(sql.places(plan)).fetchall():
+                yield _Row(plan, ctid)
+
+    def _gone(self, row: _Row) -> bool:
+        """Try to write one row; one that is refused, but not for want of its parent, is gone, too."""
+        try:
+            tally = self._write_one(row)
+        except RowsRefused as refused:
+            if refused.error.sqlstate == _FOREIGN_KEY_VIOLATION:
+                return False
+            self._reject(row, refused.error)
+        else:
+            self.settled.append((row.plan, tally))
+        return True
+
+    def _write_one(self, row: _Row) -> Tally:
+        with refusals(), translated(TARGET, self._connection), self._connection.transaction():
+            cursor = self._connection.cursor()
+            make_stage(self._connection, row.plan)
+            cursor.execute(sql.stage_one(row.plan, row.ctid))
+            with triggers_held(cursor, row.plan):
+                tally = merged(cursor, row.plan, 1)
+            cursor.execute(sql.take_one(row.plan, row.ctid))
+            self.transactions += cursor.execute(CURRENT_TRANSACTION).fetchone() or ()
+        return tally
+
+    def _reject(self, row: _Row, error: psycopg.Error) -> None:
+        taken = self._connection.execute(sql.take_one(row.plan, row.ctid)).fetchone() or ()
+        self._rejected(reject_with(row.plan, dict(zip(row.plan.columns, taken, strict=True)), error))
+        self.settled.append((row.plan, Tally(1, failed=1)))
