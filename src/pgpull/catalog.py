@@ -192,9 +192,23 @@ def _trigger(name: str, schema: str, table: str, enabled: str, on_write: bool, o
 
 
 def _reference(
-    name: str, schema: str, table: str, kind: str, columns: list[str], referred: list[str]
+    name: str,
+    schema: str,
+    table: str,
+    root_schema: str,
+    root: str,
+    kind: str,
+    columns: list[str],
+    referred: list[str],
 ) -> Reference:
-    return Reference(name, TableName(schema, table), kind, tuple(columns), tuple(referred))
+    return Reference(
+        name=name,
+        table=TableName(schema, table),
+        root=TableName(root_schema, root),
+        kind=kind,
+        columns=tuple(columns),
+        referred=tuple(referred),
+    )
 
 
 def missing_table(session: Session, table: TableName, model: Shape | None = None) -> PlanError:

@@ -123,7 +123,9 @@ def check_referred(target: Session, plans: Sequence[Plan]) -> None:
     for plan in plans:
         for reference in plan.target.references:
             with translated(TARGET, target.connection):
-                question = sql.any_referring(plan, reference, emptied.get(reference.table))
+                question = sql.any_referring(
+                    plan, reference, emptied.get(reference.table) or emptied.get(reference.root)
+                )
                 row = target.connection.execute(question).fetchone()
             if row and row[0]:
                 raise PlanError(

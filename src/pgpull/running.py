@@ -299,7 +299,7 @@ class _Run:
             if self._alone:
                 raise
             for pull in group:
-                self._fail(pull, error)
+                self._fail(pull, error if pull is group[0] else _not_alone(group[0].request.table))
             if source.lost:
                 raise _SourceGone from error
 
@@ -426,6 +426,12 @@ def _units(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
         yield groups
     else:
         yield from ([group] for group in groups)
+
+
+def _not_alone(table: TableName) -> ParentFailed:
+    return ParentFailed(
+        f"it is loaded together with {table}, or not at all", "see there, then run the same command again"
+    )
 
 
 def _parent_failed(parent: TableName, key: str) -> ParentFailed:

@@ -178,6 +178,8 @@ class Reference:
 
     name: str
     table: TableName
+    root: TableName
+    """The same, or the partitioned table that it belongs to."""
     kind: str
     """``pg_class.relkind`` of the table that has it."""
     columns: tuple[str, ...]

@@ -157,11 +157,13 @@ TRIGGERS: Final = SQL(f"""{_TREE}
 # Foreign keys that refer to it or to one of its partitions. Those that partitions have for their root are the
 # root's; but what refers to the root refers to a partition that stands alone.
 REFERENCES: Final = SQL(f"""{_TREE}
-    SELECT tree.root, r.conname, n.nspname, c.relname, c.relkind,{_COLUMN_NAMES}
+    SELECT tree.root, r.conname, n.nspname, c.relname, root_in.nspname, root.relname, c.relkind,{_COLUMN_NAMES}
       FROM tree
       JOIN pg_constraint AS r ON r.contype = 'f' AND r.confrelid = tree.oid
       JOIN pg_class AS c ON c.oid = r.conrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(r.conrelid), r.conrelid)
+      JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
      WHERE NOT EXISTS (SELECT FROM pg_constraint AS whole
                          JOIN tree AS other ON other.oid = whole.confrelid AND other.root = tree.root
                         WHERE whole.oid = r.conparentid)

@@ -398,7 +398,7 @@ def keep_referred(plan: Plan, reference: Reference) -> Composed:
         same_key=same_key(plan.the_key),
         child=child + name_of(reference.table),
         refers=refers,
-        goes=goes if reference.table == plan.table else Composed([]),
+        goes=goes if plan.table in (reference.table, reference.root) else Composed([]),
     )
 
 
