@@ -228,13 +228,15 @@ class _Comparing:
 # --- what was found ------------------------------------------------------------------------------------------
 
 
-def key_batches(target: Session, plan: Plan, state: str, rows: int) -> Generator[list[Sequence[str]]]:
-    """Take the keys of a state off the target, as texts that the source can be asked with.
+def key_batches(
+    target: Session, plan: Plan, which: str | Composed, rows: int
+) -> Generator[list[Sequence[str]]]:
+    """Take keys off the target, as texts that the source can be asked with.
 
     Args:
-        target: the side that holds what was found.
+        target: the side that holds them.
         plan: what was compared.
-        state: :data:`~pgpull.sql.comparing.MISSING` and its kin.
+        which: :data:`~pgpull.sql.comparing.MISSING` and its kin, or another table of keys, with a condition.
         rows: keys in a batch.
 
     Yields:
@@ -245,7 +247,8 @@ def key_batches(target: Session, plan: Plan, state: str, rows: int) -> Generator
     """
     connection = target.connection
     with translated(TARGET, connection):
-        connection.execute(sql.key_batches(plan, state, rows, _CURSOR))
+        keys = sql.in_state(which) if isinstance(which, str) else which
+        connection.execute(sql.key_batches(plan, keys, rows, _CURSOR))
     try:
         while batches := list(islice(_fetched(target, connection), _ROUND)):
             yield batches
@@ -263,6 +266,20 @@ def _fetched(target: Session, connection: psycopg.Connection) -> Iterator[Sequen
         if row is None:
             return
         yield row
+
+
+def take(source: Session, target: Session, plan: Plan, statement: Composed) -> None:
+    """Have *theirs* hold the keys that the source answers a statement with.
+
+    Raises:
+        Incomparable: one of them is no key here.
+        Stopped: a connection was lost, or a server gave up.
+    """
+    send_bytes_as_they_are(source)
+    with translated(TARGET, target.connection), target.connection.cursor() as cursor:
+        cursor.execute(sql.DROP)
+        cursor.execute(sql.create_theirs(plan))
+        _Comparing(source, target, plan, cursor).take(statement)
 
 
 def take_keys(source: Session, target: Session, plan: Plan, keys: Sequence[str]) -> None:

@@ -19,6 +19,10 @@ class Seen:
     theirs: Mapping[TableName, Shape]
     ours: Mapping[TableName, Shape]
 
+    def together(self, more: Seen) -> Seen:
+        """Return both as one."""
+        return Seen({**self.theirs, **more.theirs}, {**self.ours, **more.ours})
+
 
 def see(source: Session, target: Session, tables: Sequence[TableName], *, may_make: bool = False) -> Seen:
     """Ask both sides for the shapes of some tables, all at once.

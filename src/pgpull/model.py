@@ -81,6 +81,11 @@ class Scope:
     equals: tuple[tuple[str, str], ...] = ()
     where: str | None = None
 
+    @property
+    def narrows(self) -> bool:
+        """Whether a row may be out of it."""
+        return bool(self.window or self.equals or self.where)
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -143,6 +148,8 @@ class Request:
     """Whether both sides are compared once more at the end."""
     use_versions: bool = True
     """Whether row versions may be remembered, and trusted, to save time."""
+    only_related: bool = False
+    """Whether only rows are meant that other rows are related to, whatever the scope."""
     without: tuple[str, ...] = ()
     """Columns that stay on the source."""
     keep: tuple[str, ...] = ()
@@ -307,6 +314,8 @@ class Plan:
     place: int = 0
     """Its place in the run, which names its temporary tables."""
     ties: tuple[Tie, ...] = ()
+    why: tuple[str, ...] = ()
+    """For which foreign keys rows come along."""
     access: str = ""
     """How the source's planner would find the rows in scope."""
     notes: tuple[str, ...] = ()

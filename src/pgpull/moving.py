@@ -14,6 +14,7 @@ from pgpull.model import Plan, Strategy
 from pgpull.results import Tally
 from pgpull.sessions import Session
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
+from pgpull.sql.relating import to_move
 from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches
 
 Progress = Generator[tuple[Tally, int]]
@@ -38,6 +39,13 @@ def move(source: Session, target: Session, plan: Plan, applier: Applier) -> Prog
         yield from move_keyed(source, target, plan, applier, MISSING, Strategy.STRAIGHT)
     elif plan.strategy is not Strategy.NOTHING:
         yield from flow(source, [sql.copy_out(plan)], plan, applier, plan.strategy)
+
+
+def move_related(source: Session, target: Session, plan: Plan, applier: Applier) -> Progress:
+    """Move the rows that others are related to, wherever they are; see :func:`move`."""
+    for batches in key_batches(target, plan, to_move(plan), plan.request.batch_rows):
+        statements = [copy_keyed(plan, keys, anywhere=True) for keys in batches]
+        yield from flow(source, statements, plan, applier, Strategy.MERGE)
 
 
 def move_keyed(

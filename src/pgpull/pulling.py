@@ -14,8 +14,8 @@ from pgpull.diagnosis import TARGET, translated
 from pgpull.errors import TooManyRejects
 from pgpull.listening import Listener
 from pgpull.looking import Seen, look
-from pgpull.model import Known, Limit, OnConflict, Plan, Request, Scope
-from pgpull.moving import move
+from pgpull.model import Comparison, Known, Limit, Method, OnConflict, Plan, Request, Scope, Strategy
+from pgpull.moving import Progress, move, move_related
 from pgpull.patience import Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.results import Reject, Report, Tally
@@ -92,6 +92,11 @@ class TablePull:
 
     def decide(self, source: Session) -> None:
         """Compare, and choose how rows move."""
+        if self.request.only_related:
+            nothing = Comparison(Method.KEYS, rows=0, missing=0, changed=0)
+            reason = "only rows come that others are related to"
+            self.plan = replace(self.plan, strategy=Strategy.NOTHING, comparison=nothing, reason=reason)
+            return
         self._horizons = versions.horizons(self._target)
         self.plan, self._known = decide(source, self._target, self.plan)
         self._bytes += self.plan.comparison.bytes if self.plan.comparison else 0
@@ -116,15 +121,20 @@ class TablePull:
         self.applier = Applier(self._target, plan, patience, bench.reject)
         send_bytes_as_they_are(source)
         before = self.tally.fetched
-        with closing(move(source, self._target, plan, self.applier)) as progress:
+        self._follow(move(source, self._target, plan, self.applier))
+        moved = self.tally.fetched - before + self.applier.waiting
+        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
+        if plan.why:
+            self._follow(move_related(source, self._target, plan, self.applier))
+
+    def _follow(self, moving: Progress) -> None:
+        with closing(moving) as progress:
             for tally, size in progress:
                 self.count(tally)
                 if size:
                     self._bytes += size
                     self._tell()
                     self._check_limit(self.request.max_errors)
-        moved = self.tally.fetched - before + self.applier.waiting
-        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
 
     def _pass_over(self, rows: int) -> None:
         """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
@@ -185,6 +195,7 @@ class TablePull:
         everything = plan.request.on_conflict is OnConflict.UPDATE or not (
             plan.comparison or self.tally.skipped
         )
+        everything = everything and not plan.request.only_related
         nothing_new = self._known and plan.comparison and plan.comparison.equal
         if everything and not self.tally.failed and not nothing_new and versions.usable(plan):
             reached = versions.reached(self._target, plan, self._horizons, written)

@@ -41,6 +41,7 @@ from pgpull.wording import (
     banner_lines,
     difference_json,
     difference_lines,
+    done_line,
     example_lines,
     forecast_json,
     forecast_lines,
@@ -234,7 +235,9 @@ class Reporter(Listener):
     def done(self, report: Report) -> None:
         """Print what became of one of several tables."""
         self._stop_bar()
-        line = f"{report.plan.table}: {tally_text(report.tally)}"
+        if report.plan.request.only_related and not report.tally.fetched:
+            return
+        line = done_line(report)
         self._say(line, "red" if report.tally.failed else "green")
         self._record(logging.INFO, line)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -25,11 +26,12 @@ from pgpull.errors import (
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import see
-from pgpull.model import Job, Request, Wanted
+from pgpull.model import Job, Wanted
 from pgpull.ordering import in_order, parent_of
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench, TablePull
 from pgpull.rejecting import RejectsFile
+from pgpull.relating import Reach, collect, reach
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Failure, Report, Summary
 from pgpull.sessions import Session, open_source, open_target, reopen
@@ -265,25 +267,34 @@ class _Run:
 
     def _look(self, source: Session) -> list[Group]:
         """Look at all tables on both sides, and put them in order; what cannot be brought together is out."""
-        requests = self._requests(source)
-        seen = see(source, self._target, [request.table for request in requests], may_make=True)
+        reached = self._reach(source)
         plans = []
-        for request in requests:
+        for request in reached.requests:
             pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
             with self._attempt(source, [pull]):
-                plans.append(pull.look(source, seen))
-        ordered = in_order(plans)
-        for plan in (plan for group in ordered for plan in group):
-            self._pulls[plan.table].plan = plan
+                plans.append(pull.look(source, reached.seen))
+        groups = in_order(plans)
+        ordered = [plan for group in groups for plan in group]
+        reasons = collect(source, self._target, reached, {plan.table: plan for plan in ordered})
+        for plan in ordered:
+            why = tuple(map(str, reasons.get(plan.table, ())))
+            self._pulls[plan.table].plan = replace(plan, why=why)
         if not self._alone and plans:
-            self._listener.opened([plan for group in ordered for plan in group], source, self._target)
-        return [[self._pulls[plan.table] for plan in group] for group in ordered]
+            self._listener.opened([self._pulls[plan.table].plan for plan in ordered], source, self._target)
+        return [[self._pulls[plan.table] for plan in group] for group in groups]
 
-    def _requests(self, source: Session) -> list[Request]:
-        patterns = [wanted.pattern for wanted in self._job.wanted]
+    def _reach(self, source: Session) -> Reach:
+        """Return what is asked for, and what comes along, less what has failed in an earlier pass."""
+        job = self._job
+        patterns = [wanted.pattern for wanted in job.wanted]
         names = catalog.names_of(source) if selecting.has_patterns(patterns) else {}
-        requests = selecting.requests(self._job, names)
-        return [request for request in requests if request.table not in self._failures]
+        requests = selecting.requests(job, names)
+        seen = see(source, self._target, [request.table for request in requests], may_make=True)
+        reached = Reach(requests, seen)
+        if job.with_parents or job.with_children:
+            reached = reach(source, self._target, job, requests, seen)
+        left = [request for request in reached.requests if request.table not in self._failures]
+        return replace(reached, requests=tuple(left))
 
     # --- what fails alone --------------------------------------------------------------------------------
 

@@ -99,6 +99,15 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
     ]
 
 
+def done_line(report: Report) -> str:
+    """Return what became of one of several tables, in a line."""
+    plan = report.plan
+    why = f"; along {', '.join(plan.why)}" if plan.why else ""
+    deleted = f"; deleted {report.deleted:,}" if report.deleted else ""
+    kept = f"; kept {report.kept:,} that others refer to" if report.kept else ""
+    return f"{_in_one_line(str(plan.table))}: {tally_text(report.tally)}{deleted}{kept}{why}"
+
+
 def opening_lines(plans: Sequence[Plan], source: Session, target: Session) -> list[tuple[str, str]]:
     """Return who is read, who is written, and which tables in which order, as label and text."""
     if not plans:
@@ -270,6 +279,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "since": window.since.isoformat() if window and window.since else None,
         "until": window.until.isoformat() if window and window.until else None,
         "notes": plan.notes,
+        "why": plan.why,
         "rejects": str(report.rejects) if report.rejects else None,
     }
 

@@ -186,12 +186,13 @@ def keyed(plan: Plan, keys: Sequence[str]) -> Composed:
     return SQL("({}) IN (SELECT * FROM unnest({}))").format(listed(plan.keys), SQL(", ").join(arrays))
 
 
-def copy_keyed(plan: Plan, keys: Sequence[str]) -> Composed:
-    """Send the rows that have one of these keys and are in scope."""
+def copy_keyed(plan: Plan, keys: Sequence[str], *, anywhere: bool = False) -> Composed:
+    """Send the rows that have one of these keys and are in scope, or anywhere."""
+    which = keyed(plan, keys)
     return SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT {})").format(
         listed(plan.columns),
         rows_of(plan.source),
-        _scope(plan, plan.source, keyed(plan, keys)),
+        SQL(" WHERE ") + which if anywhere else _scope(plan, plan.source, which),
         SQL(plan.wire.value),
     )
 
@@ -332,23 +333,26 @@ def forget_those_there(plan: Plan) -> Composed:
     )
 
 
-def key_batches(plan: Plan, state: str, rows: int, cursor: str) -> Composed:
-    """Open a cursor on the keys of a state: each of its rows is a batch, with an array for each column."""
+def in_state(state: str) -> Composed:
+    """The keys that differ in one way; a table and a condition."""
+    return SQL("{} AS s WHERE s.{} = {}").format(DIFFERING, _STATE, Literal(state))
+
+
+def key_batches(plan: Plan, which: Composed, rows: int, cursor: str) -> Composed:
+    """Open a cursor on some keys: each of its rows is a batch, with an array for each column."""
     arrays = SQL(", ").join(SQL("array_agg({})::text").format(Identifier(name)) for name in plan.keys)
     return SQL(
         "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT {arrays} FROM"
         " (SELECT {keys}, (row_number() OVER () - 1) / {rows} AS {batch}"
-        " FROM {differing} WHERE {state} = {what})"
+        " FROM {which})"
         " AS numbered GROUP BY {batch} ORDER BY {batch}"
     ).format(
         cursor=Identifier(cursor),
         arrays=arrays,
-        keys=listed(plan.keys),
+        keys=listed(plan.keys, "s"),
         rows=Literal(rows),
         batch=Identifier("pgpull batch"),
-        differing=DIFFERING,
-        state=_STATE,
-        what=Literal(state),
+        which=which,
     )
 
 
