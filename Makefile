@@ -19,7 +19,7 @@ demo-stop: $(VENV)/embedded
 	$(BIN)/pgpull demo --stop
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -570,12 +570,14 @@ def test_rows_that_others_refer_to_are_not_replaced(sides: Sides, on_delete: str
     pair.source("insert into t values (1, 1, null), (2, 1, 1), (3, 2, null)")
     pair.target("insert into t values (1, 1, null), (2, 1, 1), (3, 2, 1)")
     before = pair.rows("target", "t")
-    with pytest.raises(PlanError, match=r"other rows of public\.t refer to rows in scope") as caught:
+    with pytest.raises(
+        PlanError, match=r"other rows of public\.t refer to rows of public\.t in scope"
+    ) as caught:
         pulled(pair, replace=True, equals={"part": 1})
     assert "--on-conflict update --mirror" in caught.value.hint
     assert pair.rows("target", "t") == before
     pair.target(f"create table child (id int references t on delete {on_delete}); insert into child values (1)")
-    with pytest.raises(PlanError, match=r"other rows of public\.child refer to rows in scope"):
+    with pytest.raises(PlanError, match=r"other rows of public\.child refer to rows of public\.t in scope"):
         pulled(pair, replace=True)
     assert pair.rows("target", "t") == before
     pair.target("delete from child")

@@ -19,6 +19,11 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("data_migrations/*.md")), *sorted
 
 SCHEMA = f"""{STANDARD_SCHEMA}
     create table askwealth.document (document_id uuid primary key, title text, created_at timestamptz not null);
+    create table askwealth.chunk (
+        chunk_id uuid primary key,
+        document_id uuid not null references askwealth.document,
+        created_at timestamptz not null default now()
+    );
 """
 
 
@@ -39,6 +44,7 @@ def production(make_pair: MakePair, tmp_path: Path) -> Pair:
     pair.add_messages("source", 100)
     pair.source("insert into askwealth.thread select distinct thread_id, 'a thread' from askwealth.message")
     pair.source("insert into askwealth.document values (gen_random_uuid(), 'a document', '2025-03-01')")
+    pair.source("insert into askwealth.chunk select gen_random_uuid(), document_id from askwealth.document")
     (tmp_path / ".env").write_text(f"SERVER_DB_URL='{pair.source_url}'\nLOCAL_DB_URL='{pair.target_url}'\n")
     (tmp_path / "data_migrations").symlink_to(ROOT / "data_migrations")
     return pair

@@ -12,7 +12,7 @@ from pgpull.errors import PgpullError, UsageError
 from pgpull.model import Job
 from pgpull.periods import Unit
 from pgpull.reporting import Reporter
-from pgpull.requesting import ScopeWords, make_job, make_request
+from pgpull.requesting import ScopeWords, make_request
 from pgpull.shapes import TableName
 from pgpull.surveying import Question, make_question
 
@@ -68,16 +68,6 @@ Tables = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option(metavar="SCHEMA.TABLE", help="Leave these tables out. Repeatable.")
 ]
-WithParents = Annotated[
-    bool, typer.Option("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
-]
-WithChildren = Annotated[
-    list[str] | None,
-    typer.Option(metavar="SCHEMA.TABLE", help="Bring rows of this table, too, that refer to pulled rows."),
-]
-CreateMissing = Annotated[
-    bool, typer.Option("--create-missing", help="Make tables that local lacks, with what they need.")
-]
 
 
 @app.command()
@@ -85,9 +75,6 @@ CreateMissing = Annotated[
 def pull(
     tables: Tables,
     exclude: Exclude = None,
-    with_parents: WithParents = False,
-    with_children: WithChildren = None,
-    create_missing: CreateMissing = False,
     since: Since = None,
     until: Until = None,
     window: WindowColumn = None,
@@ -106,14 +93,7 @@ def pull(
         where=where,
         window_names=_WINDOW_NAMES,
     )
-    return make_job(
-        tables,
-        request,
-        exclude=exclude or (),
-        with_parents=with_parents,
-        with_children=with_children or (),
-        create_missing=create_missing,
-    )
+    return options.job(tables, request, exclude or ())
 
 
 @app.command()

@@ -15,14 +15,14 @@ import typer
 
 from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
-from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse
 from pgpull.reporting import Reporter
-from pgpull.requesting import default_rejects, make_request
+from pgpull.requesting import default_rejects, make_job, make_request
 from pgpull.running import run
 from pgpull.settings import load
-from pgpull.shapes import TableName, TablePattern
+from pgpull.shapes import TableName
 from pgpull.surveying import Question, survey
 
 Asked = Request | Job | Question | Matter
@@ -66,6 +66,16 @@ class Options:
     max_delete: Annotated[
         str, typer.Option(metavar="N|N%", help="How many of the rows in scope here --mirror may delete.")
     ] = str(DEFAULT_MAX_DELETE)
+    with_parents: Annotated[
+        bool, typer.Option("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
+    ] = False
+    with_children: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TABLE", help="Bring rows of this table that refer to pulled ones. Repeatable."),
+    ] = None
+    create_missing: Annotated[
+        bool, typer.Option("--create-missing", help="Make tables that local lacks, with what they need.")
+    ] = False
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete the scope here and load it anew, in one transaction.")
     ] = False
@@ -130,6 +140,21 @@ class Options:
             verify=self.verify,
             row_versions=self.row_versions,
             **what,
+        )
+
+    def job(self, tables: Sequence[str | TableName], request: Request, exclude: Sequence[str] = ()) -> Job:
+        """Make a job out of tables and what is asked for of each, with these options.
+
+        Raises:
+            UsageError: a name is none.
+        """
+        return make_job(
+            tables,
+            request,
+            exclude=exclude,
+            with_parents=self.with_parents,
+            with_children=self.with_children or (),
+            create_missing=self.create_missing,
         )
 
 
@@ -201,7 +226,7 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
         case Matter():
             return _diff(reporter, options, asked)
         case Request():
-            return _do(reporter, options, Job((Wanted(TablePattern.of(asked.table), asked),)))
+            return _do(reporter, options, options.job([asked.table], asked))
         case Job() if options.dry_run:
             return _foretell(reporter, options, asked)
         case Job():

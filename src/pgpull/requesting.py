@@ -64,7 +64,7 @@ class JobWords(TypedDict, total=False):
     create_missing: bool
 
 
-def make_job(tables: Sequence[str], request: Request, **words: Unpack[JobWords]) -> Job:
+def make_job(tables: Sequence[str | TableName], request: Request, **words: Unpack[JobWords]) -> Job:
     """Ask for the same of some tables.
 
     Args:
@@ -78,7 +78,12 @@ def make_job(tables: Sequence[str], request: Request, **words: Unpack[JobWords])
     if not tables:
         raise UsageError("no table is named", "name one, or a pattern such as 'askwealth.*'")
     return Job(
-        wanted=tuple(Wanted(TablePattern.parse(table), request) for table in tables),
+        wanted=tuple(
+            Wanted(
+                TablePattern.of(table) if isinstance(table, TableName) else TablePattern.parse(table), request
+            )
+            for table in tables
+        ),
         exclude=tuple(map(TablePattern.parse, words.get("exclude", ()))),
         with_parents=words.get("with_parents", False),
         with_children=tuple(map(TablePattern.parse, words.get("with_children", ()))),
