@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pgpull import Difference, PlanError, diff, pull
+from pgpull import Difference, diff, pull
 from tests.conftest import MakePair
 from tests.support import Pair
 from tests.test_cli import PGPULL, call, on
@@ -101,10 +101,15 @@ def test_numbers_and_times_of_other_types_are_told_apart_by_their_values(make_pa
     assert differences(pair, "t")[0].comparison.changed == 2
 
 
-def test_a_table_without_a_key_cannot_be_compared(make_pair: MakePair) -> None:
+def test_a_table_without_a_key_is_compared_by_what_its_rows_hold(make_pair: MakePair) -> None:
     pair = make_pair(schema="create table t (id int)")
-    with pytest.raises(PlanError, match="has no key"):
-        differences(pair, "t")
+    pair.source("insert into t values (1), (1), (2)")
+    pair.target("insert into t values (1), (3)")
+    [found] = differences(pair, "t")
+    assert (found.comparison.missing, found.comparison.changed, found.comparison.extra) == (2, 0, 1)
+    pair.target("truncate t; insert into t values (2), (1), (1)")
+    [found] = differences(pair, "t")
+    assert found.equal
 
 
 def test_a_file_that_cannot_be_written_is_named(pair: Pair) -> None:

@@ -18,7 +18,7 @@ FLOORS = [
     {"results", "requesting", "sql"},
     {"choosing", "diagnosis", "digesting", "ordering", "selecting"},
     {"planning", "sessions", "streams"},
-    {"catalog", "guarding", "listening", "rejecting"},
+    {"bags", "catalog", "guarding", "listening", "rejecting"},
     {"applying", "comparing", "looking", "versions"},
     {"moving", "pruning", "relating", "waiting"},
     {"deciding"},

@@ -316,18 +316,6 @@ def test_what_differs_fatally_is_refused_with_the_statement_that_helps(
     assert statement in caught.value.hint
 
 
-def test_a_table_without_a_key_goes_into_an_empty_scope_as_a_whole(make_pair: MakePair) -> None:
-    pair = make_pair(schema="create table t (id int, v text)")
-    pair.source("insert into t values (1, 'a'), (1, 'a'), (2, null)")
-    assert counts(pulled(pair, "t", where="id = 1", batch_size=1)) == (2, 0, 0, 0)
-    with pytest.raises(PlanError) as caught:
-        pulled(pair, "t")
-    assert "has no key" in caught.value.message
-    assert "--replace" in caught.value.hint
-    assert counts(pulled(pair, "t", replace=True, batch_size=1)) == (3, 0, 0, 0)
-    assert pair.same("t")
-
-
 def test_the_statement_in_a_hint_really_helps(make_pair: MakePair) -> None:
     schema = (
         'create schema s; create table s."T" (id uuid, "a b" numeric(5,2), e text[], primary key (id, "a b"))'

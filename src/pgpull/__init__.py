@@ -24,7 +24,7 @@ from pgpull.errors import (
 from pgpull.listening import Listener
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast
-from pgpull.results import Difference, Forecast, Reject, Report, Tally
+from pgpull.results import Difference, Failure, Forecast, Reject, Report, Summary, Tally
 from pgpull.running import pull, pull_tables
 from pgpull.surveying import Survey, status
 
@@ -43,6 +43,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "Difference",
+    "Failure",
     "Forecast",
     "Listener",
     "Passing",
@@ -53,6 +54,7 @@ __all__ = [
     "Report",
     "SettingsError",
     "Stopped",
+    "Summary",
     "Survey",
     "Tally",
     "TooManyRejects",

@@ -33,6 +33,8 @@ def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
     if wanted == 0:
         return Strategy.NOTHING, "every row in scope is here"
     few = f"{wanted:,} of {found.rows:,} rows"
+    if plan.key is None:
+        return Strategy.KEYED, f"only {few} are wanted, told apart by what they hold"
     if not plan.keys_as_text:
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
     if plan.request.new is not None:

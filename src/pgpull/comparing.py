@@ -14,6 +14,7 @@ from typing import Final
 import psycopg
 from psycopg.sql import Composed
 
+from pgpull import bags
 from pgpull.diagnosis import TARGET, fact, lost, translated
 from pgpull.errors import PlanError, Unequal
 from pgpull.model import Comparison, Digest, Known, Method, Plan
@@ -72,6 +73,8 @@ def compare_in_full(source: Session, target: Session, plan: Plan, *, extras: boo
         plan: what is compared.
         extras: whether to look for rows that only the target has.
     """
+    if plan.key is None:
+        return bags.compare(source, target, plan, extras=extras)
     send_bytes_as_they_are(source)
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
         comparing = _Comparing(source, target, plan, cursor, extras=extras)
@@ -295,6 +298,8 @@ def some_keys(target: Session, plan: Plan, most: int | None = None) -> list[tupl
     Raises:
         ConnectionLost: the connection went away.
     """
+    if plan.key is None:
+        return []
     with translated(TARGET, target.connection):
         rows = target.connection.execute(sql.differing_keys(plan, most)).fetchall()
     return [(state, dict(zip(plan.keys, values, strict=True))) for state, *values in rows]
@@ -302,6 +307,8 @@ def some_keys(target: Session, plan: Plan, most: int | None = None) -> list[tupl
 
 def all_keys(target: Session, plan: Plan) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield all keys that differ, as :func:`some_keys` returns some, without holding them."""
+    if plan.key is None:
+        return
     with translated(TARGET, target.connection), target.connection.cursor() as cursor:
         for state, *values in cursor.stream(sql.differing_keys(plan)):
             yield state, dict(zip(plan.keys, values, strict=True))
@@ -321,7 +328,7 @@ def unequal(target: Session, plan: Plan, found: Comparison) -> Unequal:
     )
     if plan.drifted:
         hint += "; columns that have another type here may spell the same value differently"
-    return Unequal(f"{plan.table} is not as on the server: {how}: {keys}", hint)
+    return Unequal(f"{plan.table} is not as on the server: {how}" + (f": {keys}" if keys else ""), hint)
 
 
 def _as_sums(rows: Iterable[tuple[int, int, str]]) -> Sums:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgpull import choosing, pruning, versions
+from pgpull import bags, choosing, pruning, versions
 from pgpull.comparing import Incomparable, compare
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
 from pgpull.sessions import Session
@@ -43,6 +43,8 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
 
 def find(source: Session, target: Session, plan: Plan) -> tuple[Comparison, Known | None]:
     """Compare in the quickest way that is at hand; see :func:`decide`."""
+    if plan.key is None:
+        return bags.compare(source, target, plan, extras=plan.request.mirror), None
     by_versions = plan.request.on_conflict is OnConflict.UPDATE and versions.usable(plan)
     known = versions.recall(target, source, plan) if by_versions else None
     found = compare(source, target, plan, _method(plan, known), known)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from pgpull.comparing import all_keys, compare_in_full, some_keys
 from pgpull.endpoints import Endpoint, endpoint_of
-from pgpull.errors import PlanError, SettingsError
+from pgpull.errors import SettingsError
 from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Request
@@ -106,11 +106,6 @@ def _difference(
 ) -> Difference:
     started = time.monotonic()
     plan = look(source, target, request, see(source, target, [request.table]))
-    if plan.key is None:
-        raise PlanError(
-            f"{plan.table} has no key, so its rows cannot be told from each other",
-            "ask for a primary key on the server, or leave the table out",
-        )
     listener.looked(plan, source, target)
     found = compare_in_full(source, target, plan)
     plan = replace(plan, method=found.method, comparison=found)

@@ -48,7 +48,7 @@ class Strategy(StrEnum):
     STRAIGHT = "straight"
     """All in scope, straight into the table: none of them can be there."""
     KEYED = "keyed"
-    """Those that the comparison found, asked for by their keys."""
+    """Those that the comparison found, asked for by their keys; by their hashes, where there is no key."""
     MERGE = "merge"
     """All in scope, by way of the stage."""
 
@@ -62,6 +62,8 @@ class Method(StrEnum):
     """Which keys are here, and which rows either side wrote since both were last known to be equal."""
     HASHES = "row hashes"
     """The keys, and a hash of each row's values."""
+    CONTENTS = "contents"
+    """How many rows have one hash: where there is no key."""
 
 
 @dataclass(frozen=True, slots=True)

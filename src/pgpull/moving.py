@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from itertools import chain
 
 from psycopg.sql import Composed
 
 from pgpull import sql
 from pgpull.applying import Applier
+from pgpull.bags import lacking
 from pgpull.comparing import key_batches
 from pgpull.model import Plan, Strategy
 from pgpull.results import Tally
 from pgpull.sessions import Session
+from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.sql.relating import to_move
 from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches
@@ -33,7 +36,9 @@ def move(source: Session, target: Session, plan: Plan, applier: Applier) -> Prog
     Raises:
         Stopped: one of the two cannot go on. What was committed stays.
     """
-    if plan.strategy is Strategy.KEYED:
+    if plan.strategy is Strategy.KEYED and plan.key is None:
+        yield from move_lacking(source, target, plan, applier, Strategy.STRAIGHT)
+    elif plan.strategy is Strategy.KEYED:
         # what changed first: it may free a unique value that a missing row needs
         yield from move_keyed(source, target, plan, applier, CHANGED, Strategy.MERGE)
         yield from move_keyed(source, target, plan, applier, MISSING, Strategy.STRAIGHT)
@@ -46,6 +51,16 @@ def move_related(source: Session, target: Session, plan: Plan, applier: Applier)
     for batches in key_batches(target, plan, to_move(plan), plan.request.batch_rows):
         statements = [copy_keyed(plan, keys, anywhere=True) for keys in batches]
         yield from flow(source, statements, plan, applier, Strategy.MERGE)
+
+
+def move_lacking(
+    source: Session, target: Session, plan: Plan, applier: Applier, strategy: Strategy
+) -> Progress:
+    """Move as many copies of rows without a key as the target lacks; see :func:`move`."""
+    with closing(lacking(target)) as batches:
+        for hashes, copies in batches:
+            statement = copy_lacking(plan, source.identity.encoding, hashes, copies)
+            yield from flow(source, [statement], plan, applier, strategy)
 
 
 def move_keyed(

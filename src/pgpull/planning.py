@@ -64,7 +64,7 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     columns = _shared_columns(source, target)
     _check_target_only(target, columns)
     _check_types(source, target, columns)
-    key = _key(request, source, target, columns, target_has_rows)
+    key = _key(source, target, columns)
     if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
@@ -97,7 +97,7 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         drifted=any(_drifted(*pair) for pair in pairs.values()),
         scope_here=scope_here,
         sequences=tuple(s for s in target.sequences if s.column in columns),
-        notes=tuple(_notes(request, source, target, columns)),
+        notes=tuple(_notes(request, source, target, columns, key)),
     )
 
 
@@ -196,7 +196,8 @@ def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) ->
 
 def _shared_columns(source: Shape, target: Shape) -> tuple[str, ...]:
     shared = [c for c in target.columns if not c.generated and source.column(c.name)]
-    if not shared:
+    bare = all(c.generated for c in target.columns) and all(target.column(c.name) for c in source.columns)
+    if not shared and not bare:  # a table may have no column at all, and rows
         raise PlanError(
             f"the two sides of {target.table} share no column",
             f"the server has {_listed(c.name for c in source.columns)};"
@@ -267,30 +268,22 @@ def _updated(target: Shape, columns: Sequence[str], keys: Sequence[str]) -> tupl
 # --- the key ---------------------------------------------------------------------------------------------
 
 
-def _key(
-    request: Request, source: Shape, target: Shape, columns: Sequence[str], target_has_rows: bool
-) -> Key | None:
+def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
     """Choose the key that both sides enforce and that travels, the target's primary key first.
 
-    Without one, rows can only go into an empty scope: one cannot be told from another.
+    Without one, rows are told apart by what they hold.
     """
     theirs = {frozenset(key.columns) for key in source.keys}
     for key in target.keys:
         if frozenset(key.columns) in theirs and set(key.columns) <= set(columns):
             return key
-    if source.keys or request.mirror or request.verify or (target_has_rows and not request.replace):
-        raise _no_common_key(source, target)
+    for key in source.keys:
+        if set(key.columns) <= set(columns):
+            raise _no_common_key(key, target)
     return None
 
 
-def _no_common_key(source: Shape, target: Shape) -> PlanError:
-    if not source.keys:
-        return PlanError(
-            f"the server's {source.table} has no key: no primary key, no unique index over NOT NULL columns",
-            "without a key a row cannot be told from another: it can be pulled into an empty scope,"
-            " or the scope can be loaded anew with --replace; or ask for a primary key on the server",
-        )
-    wanted = source.keys[0]
+def _no_common_key(wanted: Key, target: Shape) -> PlanError:
     have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
     return PlanError(
         f"local {target.table} lacks the server's key ({_listed(wanted.columns)}); its own keys: {have}",
@@ -314,10 +307,8 @@ def _drifted(theirs: Column, ours: Column) -> bool:
 
 
 def _spelled_alike(theirs: Column, ours: Column) -> bool:
-    """Whether a key's text means the same on both sides, and an array of such texts can be written."""
-    kind = theirs.type
-    simple = kind.kind in ("b", "e") and kind.element is None and kind.category != "A"
-    return simple and (kind.base == ours.type.base or kind.widest == ours.type.widest)
+    """Whether a key's text means the same on both sides."""
+    return theirs.type.base == ours.type.base or theirs.type.widest == ours.type.widest
 
 
 def _travels(kind: ColumnType) -> bool:
@@ -333,7 +324,12 @@ def _travels(kind: ColumnType) -> bool:
 # --- notes -----------------------------------------------------------------------------------------------
 
 
-def _notes(request: Request, source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
+def _notes(
+    request: Request, source: Shape, target: Shape, columns: Sequence[str], key: Key | None
+) -> Iterator[str]:
+    if key is None and not request.replace:
+        changed = "" if request.mirror else "; a row that changed on the server comes in beside its old version"
+        yield f"the table has no key: rows are told apart by what they hold{changed}"
     for column in source.columns:
         ours = target.column(column.name)
         if ours is None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull import sql
+from pgpull import bags, sql
 from pgpull.applying import triggers_held
 from pgpull.comparing import key_batches, take_keys
 from pgpull.diagnosis import TARGET, translated
@@ -75,41 +75,76 @@ def count_here(target: Session, plan: Plan) -> int:
     return row[0] if row else 0
 
 
-def prune(target: Session, plan: Plan) -> tuple[int, int]:
-    """Delete the extra rows, in one transaction.
+def put_aside(target: Session, plan: Plan) -> None:
+    """Keep the extra keys that a comparison found until they are pruned, whatever is compared meanwhile."""
+    if plan.key is None:
+        return
+    with translated(TARGET, target.connection):
+        target.connection.execute(comparing.drop_extra(plan))
+        target.connection.execute(comparing.create_extra(plan))
+
+
+def prune(target: Session, plans: Sequence[Plan]) -> list[tuple[int, int]]:
+    """Delete the extra rows of tables that may refer to each other in a circle, in one transaction.
+
+    Args:
+        target: the local side, where the extra keys were put aside.
+        plans: of the tables; each has extra rows.
 
     Returns:
-        How many were deleted, and how many were kept because a row that stays refers to them.
+        For each how many were deleted, and how many were kept because a row that stays refers to them.
 
     Raises:
         PgpullError: the target does not let us.
     """
+    for plan in plans:
+        if plan.key is None:
+            bags.check_prunable(plan)
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
         cursor.execute(comparing.IN_BULK)
-        with triggers_held(cursor, plan):
+        with ExitStack() as held:
+            for plan in plans:
+                held.enter_context(triggers_held(cursor, plan))
+            return _delete(cursor, plans, target.identity.encoding)
+
+
+def _delete(cursor: psycopg.Cursor, plans: Sequence[Plan], encoding: str) -> list[tuple[int, int]]:
+    if plans[0].key is None:  # nothing refers to it: it is no part of a circle
+        return [(bags.prune(cursor, plans[0], encoding), 0)]
+    for table in dict.fromkeys(r.table for plan in plans for r in plan.target.references):
+        cursor.execute(sql.lock_children(table))
+    kept = _keep_referred(cursor, plans)
+    deleted = cursor.execute(comparing.delete_extra(plans)).fetchone() or ()
+    return list(zip(deleted, kept, strict=True))
+
+
+def _keep_referred(cursor: psycopg.Cursor, plans: Sequence[Plan]) -> list[int]:
+    """Spare extra rows that a row refers to which stays, then those that these refer to, and so on."""
+    kept = [0] * len(plans)
+    going = {plan.table: plan for plan in plans}
+    found = True
+    while found:
+        found = False
+        for number, plan in enumerate(plans):
             for reference in plan.target.references:
-                cursor.execute(sql.lock_children(reference.table))
-            kept = 0
-            while more := _keep_referred(cursor, plan):
-                kept += more
-            return cursor.execute(comparing.delete_extra(plan)).rowcount, kept
-
-
-def _keep_referred(cursor: psycopg.Cursor, plan: Plan) -> int:
-    """Set aside extra rows that a row refers to which stays; each call may find more."""
-    references = plan.target.references
-    return sum(cursor.execute(comparing.keep_referred(plan, reference)).rowcount for reference in references)
+                child = going.get(reference.table) or going.get(reference.root)
+                rows = cursor.execute(comparing.keep_referred(plan, reference, child)).rowcount
+                kept[number] += rows
+                found = found or rows > 0
+    return kept
 
 
 def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int, int]:
     """Return how many rows a mirror would delete, and how many it would keep as other rows refer to them."""
+    if plan.key is None:
+        bags.check_prunable(plan)
+        return found.extra or 0, 0
+    put_aside(target, plan)
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
         cursor.execute(comparing.IN_BULK)
-        kept = 0
-        while more := _keep_referred(cursor, plan):
-            kept += more
+        [kept] = _keep_referred(cursor, [plan])
     return (found.extra or 0) - kept, kept
 
 

@@ -92,6 +92,7 @@ class TablePull:
 
     def decide(self, source: Session) -> None:
         """Compare, and choose how rows move."""
+        self._kept = 0
         if self.request.only_related:
             nothing = Comparison(Method.KEYS, rows=0, missing=0, changed=0)
             reason = "only rows come that others are related to"
@@ -100,15 +101,21 @@ class TablePull:
         self._horizons = versions.horizons(self._target)
         self.plan, self._known = decide(source, self._target, self.plan)
         self._bytes += self.plan.comparison.bytes if self.plan.comparison else 0
+        if self.extra:
+            pruning.put_aside(self._target, self.plan)
+
+    @property
+    def extra(self) -> int:
+        """Local rows that a mirror is to delete."""
+        found = self.plan.comparison
+        return (found.extra or 0) if self.request.mirror and found else 0
 
     # --- move --------------------------------------------------------------------------------------------
 
-    def prune(self) -> None:
-        """Delete the local rows that the source no longer has."""
-        self._kept = 0
-        if self.request.mirror and self.plan.comparison and self.plan.comparison.extra:
-            deleted, self._kept = pruning.prune(self._target, self.plan)
-            self._deleted += deleted
+    def pruned(self, deleted: int, kept: int) -> None:
+        """Count local rows that were deleted as the source no longer has them, and those that were to be."""
+        self._deleted += deleted
+        self._kept = kept
 
     def emptied(self, rows: int) -> None:
         """Count local rows that were deleted to make room."""
@@ -208,7 +215,7 @@ class TablePull:
         # nobody asked for rows to go that only the target has, unless it was to be a mirror
         found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
         self._bytes += found.bytes
-        if found.extra:
+        if found.extra and plan.key:
             found = pruning.confirm(source, self._target, plan, found)
         if not found.equal:
             raise unequal(self._target, plan, found)

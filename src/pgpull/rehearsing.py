@@ -30,7 +30,7 @@ from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Request, Strategy
-from pgpull.moving import Progress, flow, move_keyed
+from pgpull.moving import Progress, flow, move_keyed, move_lacking
 from pgpull.patience import Patience
 from pgpull.requesting import Words, make_request
 from pgpull.results import Forecast, Refusal, Reject, Tally
@@ -151,12 +151,7 @@ class _Rehearsal:
         """Compare, even where the pull would not: rows that are here outside of the scope count, too."""
         plan = self._plan
         found = plan.comparison
-        if (
-            found is None
-            and plan.key
-            and not plan.request.replace
-            and self._ask(statements.any_row_at_all(plan))
-        ):
+        if found is None and not plan.request.replace and self._ask(statements.any_row_at_all(plan)):
             with suppress(Incomparable):  # then its rows are tried as they come, as the pull would
                 found, _ = find(self._source, self._target, plan)
         if found is None:
@@ -189,7 +184,7 @@ class _Rehearsal:
         if not most or not self._found.missing:
             return
         if self._compared:
-            if not plan.keys_as_text:
+            if not plan.keys_as_text or plan.key is None:
                 return
             with closing(key_batches(self._target, plan, MISSING, most)) as batches:
                 where = keyed(plan, next(batches)[0])
@@ -265,6 +260,8 @@ class _Rehearsal:
     def _rows(self, state: str | None, tried: Plan, applier: Applier) -> Progress:
         if state is None:
             return flow(self._source, [statements.copy_out(tried)], tried, applier, Strategy.MERGE)
+        if tried.key is None:
+            return move_lacking(self._source, self._target, tried, applier, Strategy.MERGE)
         return move_keyed(self._source, self._target, tried, applier, state, Strategy.MERGE)
 
     def _refuse(self, reject: Reject) -> None:

@@ -338,18 +338,29 @@ class _Run:
         if self._alone:
             return
         for group in reversed(groups):
-            for pull in (pull for pull in group if pull.request.mirror):
-                with self._attempt(source, [pull]):
-                    pull.decide(source)
-                    pull.prune()
+            self._prune(source, [pull for pull in group if pull.request.mirror])
+
+    def _prune(self, source: Session, group: Group) -> None:
+        """Compare tables, and delete their extra rows together."""
+        decided: list[TablePull] = []
+        for pull in group:
+            with self._attempt(source, [pull]):
+                pull.decide(source)
+                decided.append(pull)
+        with self._attempt(source, decided):
+            self._delete_extra(decided)
+
+    def _delete_extra(self, group: Group) -> None:
+        having = [pull for pull in group if pull.extra]
+        if having:
+            counts = pruning.prune(self._target, [pull.plan for pull in having])
+            for pull, (deleted, kept) in zip(having, counts, strict=True):
+                pull.pruned(deleted, kept)
 
     def _prune_kept(self, source: Session, groups: Sequence[Group]) -> None:
         """Try once more to delete extra rows that others referred to, which are as they should be now."""
         for group in reversed(groups):
-            for pull in (pull for pull in group if pull.kept and not self._alone):
-                with self._attempt(source, [pull]):
-                    pull.decide(source)
-                    pull.prune()
+            self._prune(source, [pull for pull in group if pull.kept and not self._alone])
 
     def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[Report]:
         """Pull tables that are written together, or not at all."""
@@ -392,7 +403,7 @@ class _Run:
                 self._listener.looked(pull.plan, source, self._target)
                 pull.decide(source)
                 self._listener.planned(pull.plan, source, self._target)
-                pull.prune()
+                self._delete_extra([pull])
                 pull.move(source)
             if pull.request.table in self._failures:
                 return []

@@ -130,6 +130,11 @@ class ColumnType:
         """The type that its values can be sent as, and those of its kin; an index on it serves either."""
         return _WIDEST.get(self.base, self.name)
 
+    @property
+    def simple(self) -> bool:
+        """Whether an array of such values can be written, and read, without a thought for their inner form."""
+        return self.kind in ("b", "e") and self.element is None and self.category != "A"
+
 
 _WIDEST = {"int2": "bigint", "int4": "bigint", "int8": "bigint", "text": "text", "varchar": "text"}
 

@@ -131,7 +131,8 @@ def create_stage(plan: Plan) -> Composed:
 
 
 def _copy_in(target: Composable, columns: Sequence[str], wire: Wire) -> Composed:
-    return SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(target, listed(columns), SQL(wire.value))
+    named = SQL("({}) ").format(listed(columns)) if columns else SQL("")  # an empty list is no list
+    return SQL("COPY {} {}FROM STDIN (FORMAT {})").format(target, named, SQL(wire.value))
 
 
 def copy_straight(plan: Plan) -> Composed:

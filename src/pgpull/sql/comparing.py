@@ -23,7 +23,6 @@ _STATE: Final = Identifier("pgpull state")
 MISSING: Final = "missing"
 CHANGED: Final = "changed"
 EXTRA: Final = "extra"
-KEPT: Final = "kept"
 
 # Keys are looked up in bulk here, not a batch at a time. What a row costs on its way from a worker is next to
 # nothing beside the hashing of it, of which the planner knows no cost.
@@ -176,14 +175,32 @@ def copy_young(plan: Plan, horizon: int) -> Composed:
 
 
 def keyed(plan: Plan, keys: Sequence[str]) -> Composed:
-    """The condition that a row has one of these keys; each text is an array of one column's values."""
-    arrays = [
-        SQL("{}::{}[]").format(Literal(values), verbatim(plan.key_type(name)))
-        for name, values in zip(plan.keys, keys, strict=True)
-    ]
-    if len(arrays) == 1:
+    """The condition that a row has one of these keys; each text is an array of one column's values.
+
+    Values that have a form of their own inside, as arrays and records have, come as their texts.
+    """
+    arrays, values = [], []
+    for number, (name, texts) in enumerate(zip(plan.keys, keys, strict=True)):
+        kind, value = verbatim(plan.key_type(name)), Identifier(f"v{number}")
+        if _is_simple(plan, name):
+            arrays.append(SQL("{}::{}[]").format(Literal(texts), kind))
+            values.append(SQL("{}").format(value))
+        else:
+            arrays.append(SQL("{}::text[]").format(Literal(texts)))
+            values.append(SQL("{}::{}").format(value, kind))
+    if len(arrays) == 1 and _is_simple(plan, plan.keys[0]):
         return SQL("{} = ANY ({})").format(listed(plan.keys), arrays[0])
-    return SQL("({}) IN (SELECT * FROM unnest({}))").format(listed(plan.keys), SQL(", ").join(arrays))
+    return SQL("({}) IN (SELECT {} FROM unnest({}) AS k ({}))").format(
+        listed(plan.keys),
+        SQL(", ").join(values),
+        SQL(", ").join(arrays),
+        SQL(", ").join(Identifier(f"v{number}") for number in range(len(arrays))),
+    )
+
+
+def _is_simple(plan: Plan, name: str) -> bool:
+    column = plan.source.column(name)
+    return column is not None and column.type.simple
 
 
 def copy_keyed(plan: Plan, keys: Sequence[str], *, anywhere: bool = False) -> Composed:
@@ -340,7 +357,12 @@ def in_state(state: str) -> Composed:
 
 def key_batches(plan: Plan, which: Composed, rows: int, cursor: str) -> Composed:
     """Open a cursor on some keys: each of its rows is a batch, with an array for each column."""
-    arrays = SQL(", ").join(SQL("array_agg({})::text").format(Identifier(name)) for name in plan.keys)
+    arrays = SQL(", ").join(
+        SQL("array_agg({}{})::text").format(
+            Identifier(name), SQL("") if _is_simple(plan, name) else SQL("::text")
+        )
+        for name in plan.keys
+    )
     return SQL(
         "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT {arrays} FROM"
         " (SELECT {keys}, (row_number() OVER () - 1) / {rows} AS {batch}"
@@ -377,38 +399,71 @@ def differing_keys(plan: Plan, most: int | None = None) -> Composed:
 # --- rows that only the target has -----------------------------------------------------------------------
 
 
-def keep_referred(plan: Plan, reference: Reference) -> Composed:
-    """Take out of the extra keys those that another row refers to which is not to be deleted as well."""
+def extra(plan: Plan) -> Identifier:
+    """The table of the keys that only the target has: it outlives the next comparison."""
+    return Identifier("pg_temp", f"pgpull_extra_{plan.place}")
+
+
+def drop_extra(plan: Plan) -> Composed:
+    """Forget which keys are extra."""
+    return SQL("DROP TABLE IF EXISTS {}").format(extra(plan))
+
+
+def create_extra(plan: Plan) -> Composed:
+    """Put the extra keys aside."""
+    return SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} AS s WHERE s.{} = {}").format(
+        Identifier(f"pgpull_extra_{plan.place}"), listed(plan.keys), DIFFERING, _STATE, Literal(EXTRA)
+    )
+
+
+def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Composed:
+    """Take out of the extra keys those that another row refers to which is not to be deleted as well.
+
+    Args:
+        plan: whose rows are to be deleted.
+        reference: the foreign key by which rows refer to them.
+        goes: the plan of the table that has the foreign key, where extra rows of it are deleted, too.
+    """
     child = SQL("") if reference.kind == "p" else SQL("ONLY ")
     refers = SQL(" AND ").join(
         SQL("c.{} = t.{}").format(Identifier(own), Identifier(theirs))
         for own, theirs in zip(reference.columns, reference.referred, strict=True)
     )
-    goes = SQL(" AND NOT EXISTS (SELECT FROM {} AS g WHERE g.{} = {} AND {})").format(
-        DIFFERING,
-        _STATE,
-        Literal(EXTRA),
-        SQL(" AND ").join(SQL("g.{0} = c.{0}").format(Identifier(name)) for name in plan.keys),
-    )
+    stays: Composable = SQL("")
+    if goes is not None:
+        stays = SQL(" AND NOT EXISTS (SELECT FROM {} AS g WHERE {})").format(
+            extra(goes),
+            SQL(" AND ").join(SQL("g.{0} = c.{0}").format(Identifier(name)) for name in goes.keys),
+        )
     return SQL(
-        "UPDATE {differing} AS s SET {state} = {kept} FROM {rows} AS t"
-        " WHERE s.{state} = {extra} AND {same_key} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{goes})"
+        "DELETE FROM {extra} AS s USING {rows} AS t"
+        " WHERE {same_key} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{stays})"
     ).format(
-        differing=DIFFERING,
-        state=_STATE,
-        kept=Literal(KEPT),
+        extra=extra(plan),
         rows=rows_of(plan.target),
-        extra=Literal(EXTRA),
         same_key=same_key(plan.the_key),
         child=child + name_of(reference.table),
         refers=refers,
-        goes=goes if plan.table in (reference.table, reference.root) else Composed([]),
+        stays=stays,
     )
 
 
-def delete_extra(plan: Plan) -> Composed:
-    """Delete the rows of the extra keys, if they still are in scope."""
-    wanted = SQL("({}) IN (SELECT {} FROM {} WHERE {} = {})").format(
-        listed(plan.keys), listed(plan.keys), DIFFERING, _STATE, Literal(EXTRA)
-    )
-    return SQL("DELETE FROM {}{}").format(rows_of(plan.target), _scope(plan, plan.target, wanted))
+def delete_extra(plans: Sequence[Plan]) -> Composed:
+    """Delete the rows of the extra keys, if they still are in scope; tell of each plan how many there were.
+
+    One statement does it for all, as rows may refer to each other in a circle.
+    """
+    deletes = [
+        SQL("{} AS (DELETE FROM {}{} RETURNING 1)").format(
+            Identifier(f"deleted_{plan.place}"),
+            rows_of(plan.target),
+            _scope(
+                plan,
+                plan.target,
+                SQL("({}) IN (SELECT {} FROM {})").format(listed(plan.keys), listed(plan.keys), extra(plan)),
+            ),
+        )
+        for plan in plans
+    ]
+    counts = [SQL("(SELECT count(*) FROM {})").format(Identifier(f"deleted_{p.place}")) for p in plans]
+    return SQL("WITH {} SELECT {}").format(SQL(", ").join(deletes), SQL(", ").join(counts))
