@@ -311,7 +311,7 @@ class _Run:
                 raise
             for pull in group:
                 self._fail(pull, error if pull is group[0] else _not_alone(group[0].request.table))
-            if source.lost:
+            if source.broken_off:
                 raise _SourceGone from error
 
     def _fail(self, pull: TablePull, error: PgpullError) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import psycopg
 import sqlalchemy
+from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -117,6 +118,11 @@ class Session:
     def lost(self) -> bool:
         """Whether the connection is gone."""
         return self.connection.closed or self.connection.broken
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether it can do nothing more, as what was under way was not seen to its end."""
+        return self.lost or self.connection.info.transaction_status is TransactionStatus.ACTIVE
 
     @property
     def address(self) -> str:

@@ -27,6 +27,8 @@ from pgpull.sql.comparing import IN_BATCHES, IN_BULK
 
 _ORPHANS_AT_ONCE: Final = 1_000
 
+_PLACES_AT_ONCE: Final = 10_000
+
 _FOREIGN_KEY_VIOLATION: Final = "23503"
 
 Settled = tuple[Plan, Tally]
@@ -68,7 +70,6 @@ class _Row:
 
     plan: Plan
     ctid: str
-    error: psycopg.Error | None = None
 
 
 class _Settling:
@@ -89,14 +90,17 @@ class _Settling:
                 if tie.parent in self._places:
                     self._connection.execute(sql.index(tie))
             self._connection.execute(sql.analyze(plan))
-        while sum(self._take_orphans(plan, tie) for plan in self._plans for tie in plan.ties):
-            pass  # rows that waited for one of these are orphans now
+        self._take_all_orphans()
         try:
             self._write_together()
         except RowsRefused:
             self._write_apart()
 
     # --- rows whose parent is nowhere --------------------------------------------------------------------
+
+    def _take_all_orphans(self) -> None:
+        while sum(self._take_orphans(plan, tie) for plan in self._plans for tie in plan.ties):
+            pass  # rows that waited for one of these are orphans now
 
     def _take_orphans(self, plan: Plan, tie: Tie) -> int:
         if tie.key.on != plan.table:
@@ -148,21 +152,21 @@ class _Settling:
 
     def _write_apart(self) -> None:
         """Write row by row what can be, again and again while that lets others in; then the rest at once."""
-        rows = list(self._rows())
-        while (left := [row for row in rows if not self._gone(row)]) and len(left) < len(rows):
-            rows = left
-        if not left:
-            return
+        while sum(self._gone(row) for row in self._rows()):
+            pass
+        self._take_all_orphans()
         try:
             self._write_together()
         except RowsRefused as refused:
-            for row in left:
+            for row in self._rows():
                 self._reject(row, refused.error)
 
     def _rows(self) -> Iterator[_Row]:
         for plan in self._plans:
-            for [ctid] in self._connection.execute(sql.places(plan)).fetchall():
-                yield _Row(plan, ctid)
+            last = "(0,0)"
+            while places := self._connection.execute(sql.places(plan, last, _PLACES_AT_ONCE)).fetchall():
+                for [last] in places:
+                    yield _Row(plan, last)
 
     def _gone(self, row: _Row) -> bool:
         """Try to write one row; one that is refused, but not for want of its parent, is gone, too."""

@@ -133,9 +133,11 @@ def count(plan: Plan) -> Composed:
     return SQL("SELECT count(*) FROM {}").format(waiting(plan.place))
 
 
-def places(plan: Plan) -> Composed:
-    """Say where each row stands that waits."""
-    return SQL("SELECT ctid::text FROM {} ORDER BY ctid").format(waiting(plan.place))
+def places(plan: Plan, after: str, rows: int) -> Composed:
+    """Say where some of the rows stand that wait."""
+    return SQL("SELECT ctid::text FROM {} AS w WHERE w.ctid > {}::tid ORDER BY w.ctid LIMIT {}").format(
+        waiting(plan.place), Literal(after), Literal(rows)
+    )
 
 
 def stage_one(plan: Plan, ctid: str) -> Composed:
