@@ -35,7 +35,6 @@ NEEDED: Final = SQL("""
                 FROM pg_depend AS d
                WHERE d.refclassid = needed.class AND d.refobjid = needed.oid AND d.deptype IN ('a', 'i', 'P')
                  AND (   d.classid = 'pg_attrdef'::regclass
-                      OR d.classid = 'pg_statistic_ext'::regclass
                       OR d.classid = 'pg_constraint'::regclass
                          AND EXISTS (SELECT FROM pg_constraint AS r WHERE r.oid = d.objid AND r.contype <> 'f')
                       OR d.classid = 'pg_class'::regclass
@@ -62,8 +61,7 @@ NEEDED: Final = SQL("""
       LEFT JOIN pg_type AS t ON needed.class = 'pg_type'::regclass AND t.oid = needed.oid
      CROSS JOIN LATERAL pg_identify_object(needed.class, needed.oid, 0) AS known
      CROSS JOIN LATERAL pg_identify_object_as_address(needed.class, needed.oid, 0) AS address
-     WHERE needed.class NOT IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass,
-                                'pg_statistic_ext'::regclass, 'pg_rewrite'::regclass)
+     WHERE needed.class NOT IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_rewrite'::regclass)
        AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't', 'c'))
        -- types that come by themselves: arrays, multiranges, those of a table's rows
        AND (t.oid IS NULL OR t.typtype = 'c' AND EXISTS (SELECT FROM pg_class AS alone
@@ -120,6 +118,9 @@ NEVER_MADE: Final = _TABLES + SQL("""
     UNION ALL
     SELECT 'rules', tables.schema, tables.name, r.rulename
       FROM tables JOIN pg_rewrite AS r ON r.ev_class = tables.oid
+    UNION ALL
+    SELECT 'statistics objects', tables.schema, tables.name, s.stxname
+      FROM tables JOIN pg_statistic_ext AS s ON s.stxrelid = tables.oid
     UNION ALL
     SELECT 'row-level policies', tables.schema, tables.name, p.polname
       FROM tables JOIN pg_policy AS p ON p.polrelid = tables.oid
