@@ -94,7 +94,7 @@ def create_missing(source: Session, target: Session, tables: Sequence[TableName]
         missing, present = _sorted_out(source, target, wanted)
         made = tuple(thing.relation for thing in missing if thing.kind in _TABLE)
         target.connection.execute(sql.PREPARE)
-        _make_extensions(source, target, missing)
+        _make_extensions(source, target, [*missing, *present])
         _make_schemas(target, {thing.schema for thing in missing})
         kept, notes = _without(source, target, made, _entries(source, missing, present))
         notes += _make(target, kept)
@@ -151,20 +151,32 @@ def _make_schemas(target: Session, names: Collection[str]) -> None:
         _run(target, sql.create_schema(name), f"schema {name}")
 
 
-def _make_extensions(source: Session, target: Session, missing: Sequence[_Thing]) -> None:
-    names = [thing.name for thing in missing if thing.kind == "pg_extension"]
+def _make_extensions(source: Session, target: Session, needed: Sequence[_Thing]) -> None:
+    """Make the extensions that are not here; types are named with their schema, so it has to be the same."""
+    names = [thing.name for thing in needed if thing.kind == "pg_extension"]
     with translated(source.side, source.connection):
-        schemas: dict[str, str] = dict(source.connection.execute(sql.EXTENSIONS, {"names": names}).fetchall())
+        wanted = _schemas_of(source, names)
+    here = _schemas_of(target, names)
     available = {name for (name,) in target.connection.execute(sql.AVAILABLE, {"names": names})}
-    _make_schemas(target, set(schemas.values()))
-    for name, schema in schemas.items():
+    for name, schema in wanted.items():
         statement = sql.create_extension(name, schema)
-        if name not in available:
+        if here.get(name, schema) != schema:
+            raise PlanError(
+                f"the extension {name} is in the schema {here[name]} here, and in {schema} on the server",
+                f"run on local: {sql.move_extension(name, schema).as_string(None)}",
+            )
+        if name not in {*here, *available}:
             raise PlanError(
                 f"the tables need the extension {name}, which is not installed on local's machine",
                 f"install it there, then run on local: {statement.as_string(None)}",
             )
-        _run(target, statement, f"extension {name}")
+        if name not in here:
+            _make_schemas(target, {schema})
+            _run(target, statement, f"extension {name}")
+
+
+def _schemas_of(session: Session, extensions: Sequence[str]) -> dict[str, str]:
+    return dict(session.connection.execute(sql.EXTENSIONS, {"names": extensions}).fetchall())
 
 
 def _run(target: Session, statement: Composed, what: str) -> None:

@@ -121,7 +121,7 @@ def _failed(said: str) -> PlanError:
         hint = (
             "pg_dump locks what it describes, against ALTER TABLE, and that takes SELECT: ask the owner for it"
         )
-    elif "lock" in fact:
+    elif "timeout" in fact:
         hint = "somebody alters the table: run the same command again when they are done"
     return PlanError(f"pg_dump cannot describe the server's tables: {fact}", hint)
 

@@ -33,7 +33,7 @@ NEEDED: Final = SQL("""
               UNION ALL
               SELECT d.classid, d.objid
                 FROM pg_depend AS d
-               WHERE d.refclassid = needed.class AND d.refobjid = needed.oid AND d.deptype IN ('a', 'i', 'P')
+               WHERE d.refclassid = needed.class AND d.refobjid = needed.oid AND d.deptype IN ('a', 'i', 'S')
                  AND (   d.classid = 'pg_attrdef'::regclass
                       OR d.classid = 'pg_constraint'::regclass
                          AND EXISTS (SELECT FROM pg_constraint AS r WHERE r.oid = d.objid AND r.contype <> 'f')
