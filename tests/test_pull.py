@@ -302,7 +302,7 @@ def test_what_differs_harmlessly_is_noted(make_pair: MakePair) -> None:
             'ALTER COLUMN "w" DROP NOT NULL',
         ),
         ("id int primary key", "id int", "lacks the server's key", 'ADD PRIMARY KEY ("id")'),
-        ("a int primary key", "b int primary key", "share no column", "local has b"),
+        ("a int primary key", "b int primary key", "share no column", 'ADD COLUMN "a" integer'),
     ],
 )
 def test_what_differs_fatally_is_refused_with_the_statement_that_helps(
