@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from pgpull import catalog, planning
+from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
 from pgpull.sessions import Session
 
@@ -39,7 +40,14 @@ def look(
         ours = catalog.make_table(target, theirs)
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
-    looked = planning.Looked(theirs, ours, source.identity, target.identity)
+    looked = planning.Looked(
+        theirs,
+        ours,
+        source.identity,
+        target.identity,
+        standards_of(source, [request.table])[request.table],
+        standards_of(target, [request.table])[request.table],
+    )
     planning.check(request, looked)
     catalog.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:
