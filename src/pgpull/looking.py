@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgpull import catalog, planning
+from pgpull.creating import Made, create_missing
+from pgpull.drift import Standards
+from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
 from pgpull.sessions import Session
 from pgpull.shapes import Shape, TableName
@@ -18,13 +21,33 @@ class Seen:
 
     theirs: Mapping[TableName, Shape]
     ours: Mapping[TableName, Shape]
+    their_standards: Mapping[TableName, Standards]
+    our_standards: Mapping[TableName, Standards]
+    made: tuple[TableName, ...] = ()
+    """Tables that local lacked, and that were made."""
+    notes: tuple[str, ...] = ()
+    """What was left out in making them."""
 
     def together(self, more: Seen) -> Seen:
         """Return both as one."""
-        return Seen({**self.theirs, **more.theirs}, {**self.ours, **more.ours})
+        return Seen(
+            {**self.theirs, **more.theirs},
+            {**self.ours, **more.ours},
+            {**self.their_standards, **more.their_standards},
+            {**self.our_standards, **more.our_standards},
+            (*self.made, *more.made),
+            (*self.notes, *more.notes),
+        )
 
 
-def see(source: Session, target: Session, tables: Sequence[TableName], *, may_make: bool = False) -> Seen:
+def see(
+    source: Session,
+    target: Session,
+    tables: Sequence[TableName],
+    *,
+    may_make: bool = False,
+    create: bool = False,
+) -> Seen:
     """Ask both sides for the shapes of some tables, all at once.
 
     Args:
@@ -32,18 +55,27 @@ def see(source: Session, target: Session, tables: Sequence[TableName], *, may_ma
         target: the local side.
         tables: which.
         may_make: whether a table that a private target lacks may be made.
+        create: whether every table that local lacks is made, with all that it needs.
 
     Raises:
         PlanError: a table cannot be made.
         ConnectionLost: a connection went away.
     """
     theirs = catalog.shapes_of(source, tables)
+    created = create_missing(source, target, list(theirs)) if create else Made()
     ours = catalog.shapes_of(target, tables)
     lacking = [theirs[table] for table in tables if table in theirs and table not in ours]
     for shape in lacking if may_make and target.endpoint.private else ():
         if made := catalog.make_table(target, shape):
             ours[shape.table] = made
-    return Seen(theirs, ours)
+    return Seen(
+        theirs=theirs,
+        ours=ours,
+        their_standards=standards_of(source, list(theirs)),
+        our_standards=standards_of(target, list(ours)),
+        made=created.tables,
+        notes=created.notes,
+    )
 
 
 def look(source: Session, target: Session, request: Request, seen: Seen, settled: Scope | None = None) -> Plan:
@@ -67,7 +99,14 @@ def look(source: Session, target: Session, request: Request, seen: Seen, settled
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
     catalog.check_kind(target, ours)
-    looked = planning.Looked(theirs, ours, source.identity, target.identity)
+    looked = planning.Looked(
+        theirs,
+        ours,
+        source.identity,
+        target.identity,
+        seen.their_standards[request.table],
+        seen.our_standards[request.table],
+    )
     planning.check(request, looked)
     catalog.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:

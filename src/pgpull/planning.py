@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from psycopg.sql import Composed
 
 from pgpull.digesting import digest_of
+from pgpull.drift import NO_STANDARDS, Standards, stricter_notes
 from pgpull.errors import PlanError
 from pgpull.model import Digest, OnConflict, Plan, Request, Scope, Strategy, Window, Wire
-from pgpull.shapes import Column, ColumnType, Identity, Key, Shape, Trigger
+from pgpull.shapes import Column, ColumnType, Identity, Key, Shape, Trigger, quoted
 from pgpull.sql import hints
 
 _WINDOW_TYPES = ("timestamptz", "timestamp", "date")
@@ -33,6 +34,9 @@ class Looked:
     target: Shape
     source_identity: Identity
     target_identity: Identity
+    theirs: Standards = NO_STANDARDS
+    """What the server asks of the table's rows."""
+    ours: Standards = NO_STANDARDS
 
 
 def check(request: Request, looked: Looked) -> None:
@@ -61,8 +65,8 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         PlanError: the two sides cannot be brought together; nothing has been written.
     """
     source, target = looked.source, looked.target
-    columns = _shared_columns(source, target)
-    _check_target_only(target, columns)
+    columns = _shared_columns(source, target, looked.source_identity.role)
+    _check_target_only(target, columns, looked.ours)
     _check_types(source, target, columns)
     key = _key(source, target, columns)
     if request.deletes and not scope_here:
@@ -97,7 +101,7 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         drifted=any(_drifted(*pair) for pair in pairs.values()),
         scope_here=scope_here,
         sequences=tuple(s for s in target.sequences if s.column in columns),
-        notes=tuple(_notes(request, source, target, columns, key)),
+        notes=tuple(_notes(request, looked, columns, key)),
     )
 
 
@@ -194,20 +198,21 @@ def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) ->
 # --- columns ---------------------------------------------------------------------------------------------
 
 
-def _shared_columns(source: Shape, target: Shape) -> tuple[str, ...]:
+def _shared_columns(source: Shape, target: Shape, role: str) -> tuple[str, ...]:
     shared = [c for c in target.columns if not c.generated and source.column(c.name)]
     bare = all(c.generated for c in target.columns) and all(target.column(c.name) for c in source.columns)
     if not shared and not bare:  # a table may have no column at all, and rows
+        theirs = [column for column in source.columns if target.column(column.name) is None]
         raise PlanError(
-            f"the two sides of {target.table} share no column",
-            f"the server has {_listed(c.name for c in source.columns)};"
-            f" local has {_listed(c.name for c in target.columns)}",
+            f"the two sides of {target.table} share no column: the server has"
+            f" {_listed(c.name for c in source.columns)}; local has {_listed(c.name for c in target.columns)}",
+            f"run on local: {_statement(hints.add_columns(target.table, theirs))}" if theirs else "",
         )
     hidden = [c.name for c in shared if not _theirs(source, c).readable]
     if hidden:
         raise PlanError(
             f"column {_listed(hidden)} of the server's {source.table} may not be read",
-            f"have its owner run: GRANT SELECT ON {source.table} TO the role that pgpull uses",
+            f"have its owner run: {_statement(hints.grant_columns(hidden, source.table, role))}",
         )
     return tuple(c.name for c in shared)
 
@@ -224,15 +229,22 @@ def _pairs(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[tup
             yield _theirs(source, column), column
 
 
-def _check_target_only(target: Shape, columns: Sequence[str]) -> None:
+def _check_target_only(target: Shape, columns: Sequence[str], ours: Standards) -> None:
     for column in target.columns:
         supplied = column.has_default or column.generated or column.identity
         if column.name not in columns and column.not_null and not supplied:
             raise PlanError(
                 f"local {target.table}.{column.name} is NOT NULL without a default,"
                 " and the server has no such column to fill it from",
-                f"run on local: {_statement(hints.drop_not_null(target.table, column))}",
+                f"run on local: {_statement(_let_be_empty(target, column, ours))}",
             )
+
+
+def _let_be_empty(target: Shape, column: Column, ours: Standards) -> Composed:
+    """Return the statement that lets a column be empty; a primary key that it is in goes, too."""
+    primary = {quoted(name) for key in target.keys if key.primary for name in key.columns}
+    held = [unique.name for unique in ours.uniques if unique.is_constraint and set(unique.columns) == primary]
+    return hints.drop_not_null(target.table, column, held if quoted(column.name) in primary else ())
 
 
 def _check_types(source: Shape, target: Shape, columns: Sequence[str]) -> None:
@@ -277,17 +289,18 @@ def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
     for key in target.keys:
         if frozenset(key.columns) in theirs and set(key.columns) <= set(columns):
             return key
+    computed = {column.name for column in target.columns if column.generated}
     for key in source.keys:
-        if set(key.columns) <= set(columns):
-            raise _no_common_key(key, target)
+        if not computed.intersection(key.columns):
+            raise _no_common_key(key, source, target)
     return None
 
 
-def _no_common_key(wanted: Key, target: Shape) -> PlanError:
+def _no_common_key(wanted: Key, source: Shape, target: Shape) -> PlanError:
     have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
     return PlanError(
         f"local {target.table} lacks the server's key ({_listed(wanted.columns)}); its own keys: {have}",
-        f"run on local: {_statement(hints.add_key(target.table, wanted))}",
+        f"run on local: {_statement(hints.add_key(target, wanted, source))}",
     )
 
 
@@ -324,16 +337,15 @@ def _travels(kind: ColumnType) -> bool:
 # --- notes -----------------------------------------------------------------------------------------------
 
 
-def _notes(
-    request: Request, source: Shape, target: Shape, columns: Sequence[str], key: Key | None
-) -> Iterator[str]:
+def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | None) -> Iterator[str]:
+    source, target = looked.source, looked.target
     if key is None and not request.replace:
         changed = "" if request.mirror else "; a row that changed on the server comes in beside its old version"
         yield f"the table has no key: rows are told apart by what they hold{changed}"
     for column in source.columns:
         ours = target.column(column.name)
         if ours is None:
-            statement = _statement(hints.add_column(target.table, column))
+            statement = _adding(looked, column)
             yield f"left out: local has no column {column.name}; to have it, run on local: {statement}"
         elif ours.generated and not column.generated:
             yield f"left out: {column.name} is computed locally (GENERATED ALWAYS AS)"
@@ -342,6 +354,7 @@ def _notes(
             filled = "its default" if column.has_default or column.identity else "NULL"
             yield f"local column {column.name} is not on the server: new rows get {filled} there"
     yield from _type_notes(source, target, columns)
+    yield from stricter_notes(target.table, looked.theirs, looked.ours, columns)
     if source.has_heirs:
         yield "rows of tables that inherit from this one are not its own: pull those tables by name"
     if held := held_triggers(request, target):
@@ -357,10 +370,24 @@ def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterato
         if _drifted(theirs, ours):
             yield (
                 f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
-                " values that do not fit become rejects, finer ones are rounded as Postgres rounds them"
+                " values that do not fit become rejects, finer ones are rounded as Postgres rounds them;"
+                f" to have it as there, run on local: {_statement(hints.change_type(target.table, theirs))}"
             )
         if ours.not_null and not theirs.not_null:
-            yield f"{ours.name} may be NULL on the server but not here: such rows become rejects"
+            lifted = _statement(hints.drop_not_null(target.table, ours))
+            yield (
+                f"{ours.name} may be NULL on the server but not here: such rows become rejects;"
+                f" to let them in, run on local: {lifted}"
+            )
+
+
+def _adding(looked: Looked, column: Column) -> str:
+    """Return the statements that add a column, and its type where that is a set of labels unknown here."""
+    labels = looked.theirs.labels_of(column.name)
+    added = _statement(hints.add_columns(looked.target.table, [column]))
+    if labels is None or labels.type in looked.ours.enums:
+        return added
+    return f"{_statement(hints.create_enum(labels.type, labels.labels))} {added}"
 
 
 def _unqualified(type_name: str) -> str:

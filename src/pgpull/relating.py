@@ -58,7 +58,7 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
     asked = [request.table for request in requests]
     seen, children = _with_children(source, target, job, asked, seen)
     if job.with_parents:
-        seen = _with_parents(source, target, seen)
+        seen = _with_parents(source, target, job, seen)
     both = [table for table in seen.theirs if table in seen.ours]
     found = links((seen.theirs, seen.ours), both)
     model = replace(
@@ -72,12 +72,12 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
     )
 
 
-def _with_parents(source: Session, target: Session, seen: Seen) -> Seen:
+def _with_parents(source: Session, target: Session, job: Job, seen: Seen) -> Seen:
     """See all tables that are referred to, and those that these refer to."""
     known = set(seen.theirs)
     while new := [table for table in parents_of((seen.theirs, seen.ours), seen.theirs) if table not in known]:
         known.update(new)
-        seen = seen.together(see(source, target, new))
+        seen = seen.together(see(source, target, new, create=job.create_missing))
     return seen
 
 
@@ -89,7 +89,8 @@ def _with_children(
         return seen, set()
     names = catalog.names_of(source) if has_patterns(job.with_children) else {}
     named = [t for pattern in job.with_children for t in tables(pattern, names, job.exclude)]
-    seen = seen.together(see(source, target, [table for table in named if table not in seen.theirs]))
+    others = [table for table in named if table not in seen.theirs]
+    seen = seen.together(see(source, target, others, create=job.create_missing))
     for table in named:
         if table not in seen.theirs:
             raise catalog.missing_table(source, table)

@@ -25,7 +25,7 @@ from pgpull.errors import (
 )
 from pgpull.guarding import guard
 from pgpull.listening import Listener
-from pgpull.looking import see
+from pgpull.looking import Seen, see
 from pgpull.model import Job, Wanted
 from pgpull.ordering import in_order, parent_of
 from pgpull.patience import DEFAULT_RETRIES, Patience
@@ -289,12 +289,20 @@ class _Run:
         patterns = [wanted.pattern for wanted in job.wanted]
         names = catalog.names_of(source) if selecting.has_patterns(patterns) else {}
         requests = selecting.requests(job, names)
-        seen = see(source, self._target, [request.table for request in requests], may_make=True)
+        tables = [request.table for request in requests]
+        seen = see(source, self._target, tables, may_make=True, create=job.create_missing)
         reached = Reach(requests, seen)
         if job.with_parents or job.with_children:
             reached = reach(source, self._target, job, requests, seen)
+        self._say_what_was_made(reached.seen)
         left = [request for request in reached.requests if request.table not in self._failures]
         return replace(reached, requests=tuple(left))
+
+    def _say_what_was_made(self, seen: Seen) -> None:
+        if seen.made:
+            self._listener.noticed(f"made {', '.join(map(str, seen.made))}")
+        for note in seen.notes:
+            self._listener.noticed(note)
 
     # --- what fails alone --------------------------------------------------------------------------------
 

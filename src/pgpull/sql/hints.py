@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.shapes import Column, Key, Shape, TableName
 from pgpull.sql.parts import listed, name_of, verbatim
@@ -27,11 +27,13 @@ def create_table(shape: Shape) -> Composed:
     )
 
 
-def add_column(table: TableName, column: Column) -> Composed:
-    """Add a column that one side lacks."""
-    return SQL("ALTER TABLE {} ADD COLUMN {} {};").format(
-        name_of(table), Identifier(column.name), verbatim(column.type.name)
-    )
+def add_columns(table: TableName, columns: Sequence[Column]) -> Composed:
+    """Add columns that one side lacks."""
+    return SQL("ALTER TABLE {} {};").format(name_of(table), SQL(", ").join(map(_added, columns)))
+
+
+def _added(column: Column) -> Composed:
+    return SQL("ADD COLUMN {} {}").format(Identifier(column.name), verbatim(column.type.name))
 
 
 def change_type(table: TableName, column: Column) -> Composed:
@@ -42,14 +44,55 @@ def change_type(table: TableName, column: Column) -> Composed:
     )
 
 
-def drop_not_null(table: TableName, column: Column) -> Composed:
-    """Let a column be empty that the other side does not have."""
-    return SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;").format(name_of(table), Identifier(column.name))
+def drop_not_null(table: TableName, column: Column, held_by: Sequence[str] = ()) -> Composed:
+    """Let a column be empty, for which the constraints have to go that hold it."""
+    actions = [SQL("DROP CONSTRAINT {}").format(Identifier(name)) for name in held_by]
+    actions.append(SQL("ALTER COLUMN {} DROP NOT NULL").format(Identifier(column.name)))
+    return SQL("ALTER TABLE {} {};").format(name_of(table), SQL(", ").join(actions))
 
 
-def add_key(table: TableName, key: Key) -> Composed:
-    """Make columns the table's primary key."""
-    return SQL("ALTER TABLE {} ADD PRIMARY KEY ({});").format(name_of(table), listed(key.columns))
+def add_key(shape: Shape, key: Key, model: Shape) -> Composed:
+    """Give a table its model's key, and the columns for it; the primary key of one that has another stays."""
+    lacking = [
+        column for column in model.columns if column.name in key.columns and not shape.column(column.name)
+    ]
+    actions = [*map(_added, lacking)]
+    if any(own.primary for own in shape.keys):
+        actions += [SQL("ALTER COLUMN {} SET NOT NULL").format(Identifier(name)) for name in key.columns]
+        actions.append(SQL("ADD UNIQUE ({})").format(listed(key.columns)))
+    else:
+        actions.append(SQL("ADD PRIMARY KEY ({})").format(listed(key.columns)))
+    return SQL("ALTER TABLE {} {};").format(name_of(shape.table), SQL(", ").join(actions))
+
+
+def drop_constraint(table: TableName, name: str) -> Composed:
+    """Lift a constraint."""
+    return SQL("ALTER TABLE {} DROP CONSTRAINT {};").format(name_of(table), Identifier(name))
+
+
+def drop_index(table: TableName, name: str) -> Composed:
+    """Lift a unique index, which lives in its table's schema."""
+    return SQL("DROP INDEX {};").format(Identifier(table.schema, name))
+
+
+def create_enum(name: TableName, labels: Sequence[str]) -> Composed:
+    """Make an enum type."""
+    return SQL("CREATE TYPE {} AS ENUM ({});").format(name_of(name), SQL(", ").join(map(Literal, labels)))
+
+
+def add_labels(name: TableName, theirs: Sequence[str], ours: Sequence[str]) -> Composed:
+    """Add the labels that an enum type lacks, each where the other side has it."""
+    statements = []
+    for place, label in enumerate(theirs):
+        if label in ours:
+            continue
+        where: Composable = SQL("")
+        if place:
+            where = SQL(" AFTER {}").format(Literal(theirs[place - 1]))
+        elif ours:
+            where = SQL(" BEFORE {}").format(Literal(ours[0]))
+        statements.append(SQL("ALTER TYPE {} ADD VALUE {}{};").format(name_of(name), Literal(label), where))
+    return SQL(" ").join(statements)
 
 
 def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
@@ -61,3 +104,8 @@ def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
         name_of(table),
         Identifier(role),
     )
+
+
+def grant_columns(columns: Sequence[str], table: TableName, role: str) -> Composed:
+    """Let a role read columns that it may not."""
+    return SQL("GRANT SELECT ({}) ON {} TO {};").format(listed(columns), name_of(table), Identifier(role))
