@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgpull import catalog, planning
-from pgpull.creating import Made, create_missing
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
@@ -23,10 +22,6 @@ class Seen:
     ours: Mapping[TableName, Shape]
     their_standards: Mapping[TableName, Standards]
     our_standards: Mapping[TableName, Standards]
-    made: tuple[TableName, ...] = ()
-    """Tables that local lacked, and that were made."""
-    notes: tuple[str, ...] = ()
-    """What was left out in making them."""
 
     def together(self, more: Seen) -> Seen:
         """Return both as one."""
@@ -35,8 +30,6 @@ class Seen:
             {**self.ours, **more.ours},
             {**self.their_standards, **more.their_standards},
             {**self.our_standards, **more.our_standards},
-            (*self.made, *more.made),
-            (*self.notes, *more.notes),
         )
 
 
@@ -46,7 +39,6 @@ def see(
     tables: Sequence[TableName],
     *,
     may_make: bool = False,
-    create: bool = False,
 ) -> Seen:
     """Ask both sides for the shapes of some tables, all at once.
 
@@ -55,14 +47,12 @@ def see(
         target: the local side.
         tables: which.
         may_make: whether a table that a private target lacks may be made.
-        create: whether every table that local lacks is made, with all that it needs.
 
     Raises:
         PlanError: a table cannot be made.
         ConnectionLost: a connection went away.
     """
     theirs = catalog.shapes_of(source, tables)
-    created = create_missing(source, target, list(theirs)) if create else Made()
     ours = catalog.shapes_of(target, tables)
     lacking = [theirs[table] for table in tables if table in theirs and table not in ours]
     for shape in lacking if may_make and target.endpoint.private else ():
@@ -73,8 +63,6 @@ def see(
         ours=ours,
         their_standards=standards_of(source, list(theirs)),
         our_standards=standards_of(target, list(ours)),
-        made=created.tables,
-        notes=created.notes,
     )
 
 

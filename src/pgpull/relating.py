@@ -58,7 +58,7 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
     asked = [request.table for request in requests]
     seen, children = _with_children(source, target, job, asked, seen)
     if job.with_parents:
-        seen = _with_parents(source, target, job, seen)
+        seen = _with_parents(source, target, seen)
     both = [table for table in seen.theirs if table in seen.ours]
     found = links((seen.theirs, seen.ours), both)
     model = replace(
@@ -72,12 +72,26 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
     )
 
 
-def _with_parents(source: Session, target: Session, job: Job, seen: Seen) -> Seen:
+def involved(source: Session, job: Job, asked: Sequence[TableName]) -> list[TableName]:
+    """Return the source's tables that a job may need here: those asked for, children and parents.
+
+    Raises:
+        ConnectionLost: a connection went away.
+    """
+    names = catalog.names_of(source)
+    named = [t for pattern in job.with_children for t in tables(pattern, names, job.exclude)]
+    shapes = catalog.shapes_of(source, dict.fromkeys([*asked, *named]))
+    while job.with_parents and (new := parents_of([shapes], shapes)):
+        shapes |= catalog.shapes_of(source, new)
+    return list(shapes)
+
+
+def _with_parents(source: Session, target: Session, seen: Seen) -> Seen:
     """See all tables that are referred to, and those that these refer to."""
     known = set(seen.theirs)
     while new := [table for table in parents_of((seen.theirs, seen.ours), seen.theirs) if table not in known]:
         known.update(new)
-        seen = seen.together(see(source, target, new, create=job.create_missing))
+        seen = seen.together(see(source, target, new))
     return seen
 
 
@@ -90,7 +104,7 @@ def _with_children(
     names = catalog.names_of(source) if has_patterns(job.with_children) else {}
     named = [t for pattern in job.with_children for t in tables(pattern, names, job.exclude)]
     others = [table for table in named if table not in seen.theirs]
-    seen = seen.together(see(source, target, others, create=job.create_missing))
+    seen = seen.together(see(source, target, others))
     for table in named:
         if table not in seen.theirs:
             raise catalog.missing_table(source, table)

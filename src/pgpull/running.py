@@ -12,6 +12,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy.engine import URL
 
 from pgpull import catalog, pruning, selecting
+from pgpull.creating import create_missing
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import (
@@ -25,13 +26,13 @@ from pgpull.errors import (
 )
 from pgpull.guarding import guard
 from pgpull.listening import Listener
-from pgpull.looking import Seen, see
+from pgpull.looking import see
 from pgpull.model import Job, Wanted
 from pgpull.ordering import in_order, parent_of
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench, TablePull
 from pgpull.rejecting import RejectsFile
-from pgpull.relating import Reach, collect, reach
+from pgpull.relating import Reach, collect, involved, reach
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Failure, Report, Summary
 from pgpull.sessions import Session, open_source, open_target, reopen
@@ -290,18 +291,20 @@ class _Run:
         names = catalog.names_of(source) if selecting.has_patterns(patterns) else {}
         requests = selecting.requests(job, names)
         tables = [request.table for request in requests]
-        seen = see(source, self._target, tables, may_make=True, create=job.create_missing)
+        if job.create_missing:
+            self._create_missing(source, involved(source, job, tables))
+        seen = see(source, self._target, tables, may_make=True)
         reached = Reach(requests, seen)
         if job.with_parents or job.with_children:
             reached = reach(source, self._target, job, requests, seen)
-        self._say_what_was_made(reached.seen)
         left = [request for request in reached.requests if request.table not in self._failures]
         return replace(reached, requests=tuple(left))
 
-    def _say_what_was_made(self, seen: Seen) -> None:
-        if seen.made:
-            self._listener.noticed(f"made {', '.join(map(str, seen.made))}")
-        for note in seen.notes:
+    def _create_missing(self, source: Session, tables: Sequence[TableName]) -> None:
+        made = create_missing(source, self._target, tables)
+        if made.tables:
+            self._listener.noticed(f"made {', '.join(map(str, made.tables))}")
+        for note in made.notes:
             self._listener.noticed(note)
 
     # --- what fails alone --------------------------------------------------------------------------------
