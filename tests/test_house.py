@@ -23,7 +23,7 @@ FLOORS = [
     {"applying", "comparing", "creating", "versions"},
     {"looking", "moving", "pruning", "waiting"},
     {"deciding", "relating"},
-    {"pulling"},
+    {"preparing", "pulling"},
     {"running"},
     {"diffing", "rehearsing", "surveying"},
     {"wording"},

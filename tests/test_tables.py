@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgpull import PlanError, Summary, pull_tables
+from pgpull import Outlook, PlanError, Summary, forecast_tables, pull_tables
 from pgpull.listening import Listener
 from pgpull.model import Plan
 from pgpull.results import Failure, Tally
@@ -192,3 +192,60 @@ def test_the_command_line_pulls_several_tables_and_says_what_became_of_each(libr
     assert failed.returncode == 3
     assert "failed: s.note: local" in failed.stderr
     assert "hint: " in failed.stderr
+
+
+# --- dry run -----------------------------------------------------------------------------------------------
+
+
+def foretold(pair: Pair, *tables: str, **words: Any) -> Outlook:
+    return forecast_tables(*tables, source=pair.source_url, target=pair.target_url, **words)
+
+
+def same_tallies(outlook: Outlook, summary: Summary) -> bool:
+    assert outlook.failures == summary.failures == ()
+    foreseen = {forecast.plan.table: forecast.tally for forecast in outlook.forecasts}
+    assert foreseen == {report.plan.table: report.tally for report in summary.reports}
+    return True
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_the_dry_run_of_many_tables_foresees_the_pull(library: Pair, on_conflict: str) -> None:
+    library.target(
+        "insert into s.author values (1, 'mine'); insert into s.book values (5, 1)",
+        "alter table s.author add check (id <> 3)",
+        "alter table s.book add check (id <> 7)",
+    )
+    outlook = foretold(library, "s.*", on_conflict=on_conflict)
+    assert library.target("select count(*) from s.loan, s.note") == [(0,)]
+    summary = pulled(library, "s.*", on_conflict=on_conflict)
+    assert outlook.tally.failed > 2
+    assert same_tallies(outlook, summary)
+
+
+def test_the_dry_run_counts_rows_that_come_along(library: Pair) -> None:
+    words = {"where": "id in (3, 4, 23)", "with_parents": True}
+    outlook = foretold(library, "s.loan", **words)
+    assert outlook.tally.fetched == 3 + 2 + 2
+    assert same_tallies(outlook, pulled(library, "s.loan", **words))
+
+
+def test_the_dry_run_names_tables_that_would_fail_and_those_that_refer_to_them(library: Pair) -> None:
+    library.target("alter table s.book add must text not null")
+    outlook = foretold(library, "s.*")
+    assert [failure.table.name for failure in outlook.failures] == ["book", "loan"]
+    assert outlook.exit_code == 3
+
+
+def test_the_dry_run_of_a_replacement_counts_what_goes(library: Pair) -> None:
+    pulled(library, "s.*")
+    outlook = foretold(library, "s.*", replace=True)
+    assert sum(forecast.deleted for forecast in outlook.forecasts) == 69
+    assert same_tallies(outlook, pulled(library, "s.*", replace=True))
+
+
+def test_the_command_line_shows_what_a_pull_of_many_tables_would_do(library: Pair) -> None:
+    done = call(PGPULL, "pull", "s.*", "--dry-run", **on(library))
+    assert done.returncode == 0, done.stderr
+    assert "nothing was written" in done.stdout
+    assert "s.book: fetched 20 = inserted 20" in done.stdout
+    assert library.target("select count(*) from s.book") == [(0,)]

@@ -23,8 +23,8 @@ from pgpull.errors import (
 )
 from pgpull.listening import Listener
 from pgpull.model import Comparison
-from pgpull.rehearsing import forecast
-from pgpull.results import Difference, Failure, Forecast, Reject, Report, Summary, Tally
+from pgpull.rehearsing import forecast, forecast_tables
+from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.running import pull, pull_tables
 from pgpull.surveying import Survey, status
 
@@ -46,6 +46,7 @@ __all__ = [
     "Failure",
     "Forecast",
     "Listener",
+    "Outlook",
     "Passing",
     "PgpullError",
     "PlanError",
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "diff",
     "forecast",
+    "forecast_tables",
     "pull",
     "pull_tables",
     "status",

@@ -14,10 +14,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from pgpull.diffing import Matter, differences
-from pgpull.errors import PgpullError, UsageError
+from pgpull.errors import PgpullError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request
 from pgpull.patience import DEFAULT_RETRIES
-from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse
+from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects, make_job, make_request
 from pgpull.running import run
@@ -235,10 +235,14 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
 
 def _foretell(reporter: Reporter, options: Options, job: Job) -> int:
     reporter.only_looks()
+    settings = load(options.env_file)
     request = job.single
     if request is None:
-        raise UsageError("a dry run of several tables is not there yet", "name one table")
-    settings = load(options.env_file)
+        outlook = rehearse_job(
+            job, settings.source, settings.target, allowed=options.allow_target or (), listener=reporter
+        )
+        reporter.foresaw(outlook)
+        return outlook.exit_code
     forecast = rehearse(
         request,
         settings.source,

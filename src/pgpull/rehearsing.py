@@ -19,25 +19,28 @@ from typing import Final, Unpack
 from psycopg.sql import Composed
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, choosing, pruning
+from pgpull import catalog, choosing, preparing, pruning
 from pgpull import sql as statements
 from pgpull.applying import Applier
 from pgpull.comparing import Incomparable, key_batches
 from pgpull.deciding import decide, find
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
+from pgpull.errors import Passing, PgpullError, UnsafeTarget, parent_failed
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look, see
-from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Request, Strategy
+from pgpull.model import Comparison, Estimate, Job, Method, OnConflict, Plan, Request, Strategy
 from pgpull.moving import Progress, flow, move_keyed, move_lacking
+from pgpull.ordering import parent_of
 from pgpull.patience import Patience
-from pgpull.requesting import Words, make_request
-from pgpull.results import Forecast, Refusal, Reject, Tally
+from pgpull.requesting import Words, make_job, make_request
+from pgpull.results import Failure, Forecast, Outlook, Refusal, Reject, Tally
 from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName
 from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
+from pgpull.sql.relating import count_to_move
 
 DEFAULT_EXAMPLES: Final = 5
 _WIDTH: Final = 60
@@ -91,6 +94,151 @@ def forecast(
     )
 
 
+def forecast_tables(
+    *tables: str,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    exclude: Sequence[str] = (),
+    with_parents: bool = False,
+    with_children: Sequence[str] = (),
+    allow_target: str | Sequence[str] = (),
+    listener: Listener | None = None,
+    **words: Unpack[Words],
+) -> Outlook:
+    """Find out what a pull of several tables would do, and write nothing.
+
+    See :func:`pgpull.pull_tables` for the arguments.
+
+    Returns:
+        A forecast for each table, in the order of the pull, and a failure for each that could not be pulled.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection or a guard would stand in the way.
+        Stopped: a connection was lost.
+    """
+    first = tables[0] if tables else ""
+    return rehearse_job(
+        make_job(
+            tables,
+            make_request(TableName("", first), **words),
+            exclude=exclude,
+            with_parents=with_parents,
+            with_children=with_children,
+        ),
+        endpoint_of(source, "source"),
+        endpoint_of(target, "target"),
+        allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
+        listener=listener,
+    )
+
+
+def rehearse_job(
+    job: Job,
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    allowed: Sequence[str] = (),
+    examples: int = 0,
+    listener: Listener | None = None,
+) -> Outlook:
+    """Find out what a job would do; see :func:`forecast_tables`."""
+    hears = listener or Listener()
+    with closing(open_target(target)) as local, open_source(source) as server:
+        guard(server, local, allowed)
+        return _Rehearsals(server, local, job, hears).run(examples)
+
+
+class _Rehearsals:
+    """Rehearsals of several tables, one after the other."""
+
+    def __init__(self, source: Session, target: Session, job: Job, listener: Listener) -> None:
+        self._source = source
+        self._target = target
+        self._job = job
+        self._listener = listener
+        self._started = time.monotonic()
+        self._failures: dict[TableName, Failure] = {}
+        self._coming: dict[TableName, frozenset[str]] = {}
+        """Of the tables that are through, the columns by which it is known which rows would be there."""
+
+    def run(self, examples: int) -> Outlook:
+        groups = self._plans()
+        plans = [plan for group in groups for plan in group]
+        if plans:
+            self._listener.opened(plans, self._source, self._target)
+        self._check_replaced([plan for plan in plans if plan.request.replace])
+        return Outlook(
+            forecasts=tuple(f for plan in plans for f in self._forecast(plan, plans, examples)),
+            failures=tuple(self._failures.values()),
+            seconds=time.monotonic() - self._started,
+            snapshot=self._source.identity.now,
+        )
+
+    def _plans(self) -> list[list[Plan]]:
+        asked = preparing.requests(self._source, self._job)
+        reach = preparing.reached(self._source, self._target, self._job, asked)
+
+        def planned(request: Request) -> Plan | None:
+            with self._attempt(request.table):
+                return look(self._source, self._target, request, reach.seen)
+            return None
+
+        return preparing.arranged(self._source, self._target, reach, planned)
+
+    @contextmanager
+    def _attempt(self, table: TableName) -> Iterator[None]:
+        try:
+            with self._source.connection.transaction():
+                yield
+        except (Passing, UnsafeTarget):
+            raise
+        except PgpullError as error:
+            failure = self._failures[table] = Failure(table, error)
+            self._listener.failed_at(failure)
+
+    def _check_replaced(self, plans: Sequence[Plan]) -> None:
+        if plans:
+            pruning.check_referred(self._target, plans)
+
+    def _forecast(self, plan: Plan, plans: Sequence[Plan], examples: int) -> Iterator[Forecast]:
+        if failed := self._failed_parent(plan):
+            failure = self._failures[plan.table] = Failure(plan.table, parent_failed(*failed))
+            self._listener.failed_at(failure)
+            return
+        started = time.monotonic()
+        with self._attempt(plan.table):
+            self._listener.looked(plan, self._source, self._target)
+            decided = plan
+            if not plan.request.only_related:
+                decided, _ = decide(self._source, self._target, plan)
+            self._listener.planned(decided, self._source, self._target)
+            referred = _referred(plan, plans)
+            rehearsal = _Rehearsal(self._source, self._target, decided, self._coming, referred)
+            found = rehearsal.run(started, examples)
+            self._coming[plan.table] = rehearsal.keep_coming()
+            yield found
+
+    def _failed_parent(self, plan: Plan) -> tuple[str, str] | None:
+        for key in plan.target.foreign_keys:
+            parent = parent_of(key, self._failures)
+            if parent is not None and parent != plan.table:
+                return str(parent), key.name
+        return None
+
+
+def _referred(plan: Plan, plans: Sequence[Plan]) -> frozenset[str]:
+    """Return the columns by which other tables of a run refer to a table."""
+    return frozenset(
+        name
+        for other in plans
+        if other.table != plan.table
+        for key in other.target.foreign_keys
+        if plan.table in (key.table, key.root)
+        for name in key.referred
+    )
+
+
 def rehearse(
     request: Request,
     source: Endpoint,
@@ -115,12 +263,26 @@ def rehearse(
 class _Rehearsal:
     """One rehearsal under way."""
 
-    def __init__(self, source: Session, target: Session, plan: Plan) -> None:
+    def __init__(
+        self,
+        source: Session,
+        target: Session,
+        plan: Plan,
+        coming: Mapping[TableName, frozenset[str]] | None = None,
+        referred: frozenset[str] = frozenset(),
+    ) -> None:
         self._source = source
         self._target = target
         self._plan = plan
+        self._coming = coming
+        self._referred = referred
         self._rules = catalog.rules_of(target, plan.table)
         self._judged = choosing.judged(plan, self._rules)
+        if referred:
+            needed = {*self._judged, *referred, *plan.keys}
+            self._judged = tuple(name for name in plan.columns if name in needed)
+        self._tried = False
+        """Whether the trial holds the rows that would come."""
         self._refused: Counter[str] = Counter()
         self._bytes = 0
         self._compared = False
@@ -151,6 +313,9 @@ class _Rehearsal:
         """Compare, even where the pull would not: rows that are here outside of the scope count, too."""
         plan = self._plan
         found = plan.comparison
+        if plan.request.only_related:
+            rows = self._ask(count_to_move(plan)) if plan.why else 0
+            return Comparison(Method.KEYS, rows=rows, missing=rows, changed=0)
         if found is None and not plan.request.replace and self._ask(statements.any_row_at_all(plan)):
             with suppress(Incomparable):  # then its rows are tried as they come, as the pull would
                 found, _ = find(self._source, self._target, plan)
@@ -169,7 +334,8 @@ class _Rehearsal:
 
     def _deletions(self) -> tuple[int, int]:
         if self._plan.request.replace:
-            pruning.check_referred(self._target, [self._plan])
+            if self._coming is None:
+                pruning.check_referred(self._target, [self._plan])
             return pruning.count_here(self._target, self._plan), 0
         if self._plan.request.mirror and self._found.extra:
             return pruning.count_prunable(self._target, self._plan, self._found)
@@ -199,6 +365,8 @@ class _Rehearsal:
     def _loads(self) -> list[_Load]:
         """Choose what has to be tried."""
         plan, found, judged = self._plan, self._found, self._judged
+        if plan.request.only_related:
+            return []
         tried = plan.columns if found.changed or plan.request.replace else judged
         if self._compared and plan.strategy is Strategy.KEYED:
             changed = [_Load(plan.columns, CHANGED)] if found.changed else []
@@ -215,6 +383,7 @@ class _Rehearsal:
         if not loads:
             return Tally(rows, inserted=untried, skipped=rows - untried), ()
         self._make_trial(loads)
+        self._tried = True
         for load in loads:
             self._load(load)
         with self._in_bulk():
@@ -247,7 +416,8 @@ class _Rehearsal:
 
     def _load(self, load: _Load) -> None:
         """Bring rows into the trial, and count those that it does not take."""
-        tried = replace(self._plan, columns=load.columns)
+        updated = tuple(name for name in self._plan.updated if name in load.columns)
+        tried = replace(self._plan, columns=load.columns, updated=updated)
         bare = replace(self._plan.target, triggers=())
         trial = replace(tried, request=replace(tried.request, on_conflict=OnConflict.SKIP), target=bare)
         patience, insertion = Patience(0, lambda _: None), sql.insert_tried(tried)
@@ -296,13 +466,35 @@ class _Rehearsal:
     def _drop_orphans(self) -> None:
         """Drop rows without a parent, then rows whose parent was one of these, and so on."""
         plan = self._plan
-        own = [key for key in plan.target.foreign_keys if key.on == plan.table]
+        own = [key for key in plan.target.foreign_keys if key.on == plan.table and self._is_known(key)]
         keys = [key for key in own if set(key.columns) <= set(plan.columns)]
         while sum(self._drop_orphans_of(key) for key in keys):
             pass
 
+    def _is_known(self, key: ForeignKey) -> bool:
+        """Whether it can be told which rows would be there that a foreign key refers to."""
+        tied = any(tie.key == key for tie in self._plan.ties)
+        parent = parent_of(key, self._coming or ())
+        if parent is None:
+            return key.table == self._plan.table or not tied
+        return self._coming is not None and set(key.referred) <= self._coming[parent]
+
     def _drop_orphans_of(self, key: ForeignKey) -> int:
-        return self._drop(f"23503 foreign_key_violation on {key.name}", sql.drop_orphans(self._plan, key))
+        parent = parent_of(key, self._coming or ())
+        statement = sql.drop_orphans(self._plan, key, parent)
+        return self._drop(f"23503 foreign_key_violation on {key.name}", statement)
+
+    def keep_coming(self) -> frozenset[str]:
+        """Keep which rows would be there, for tables that refer to them; return by which columns."""
+        plan, referred = self._plan, self._referred
+        if not referred:
+            return frozenset()
+        if plan.request.only_related:
+            referred = referred.intersection(plan.keys)
+        with translated(TARGET, self._target.connection):
+            for statement in sql.keep_coming(plan, sorted(referred), tried=self._tried):
+                self._target.connection.execute(statement)
+        return referred
 
     def _bring_together(self, loads: Sequence[_Load]) -> None:
         """Let the new rows meet each other, as the first of two that clash gets in."""

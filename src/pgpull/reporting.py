@@ -33,7 +33,7 @@ from pgpull.listening import Listener
 from pgpull.model import Plan, Strategy
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
 from pgpull.rejecting import open_private
-from pgpull.results import Difference, Failure, Forecast, Reject, Report, Summary, Tally
+from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 from pgpull.surveying import Survey
 from pgpull.wording import (
@@ -43,10 +43,13 @@ from pgpull.wording import (
     difference_lines,
     done_line,
     example_lines,
+    failures_text,
     forecast_json,
     forecast_lines,
     opening_lines,
     outcome_lines,
+    outlook_json,
+    outlook_line,
     pace_text,
     plan_lines,
     reject_text,
@@ -260,8 +263,7 @@ class Reporter(Listener):
         self._say(f"{pace}; as of {summary.snapshot.isoformat(timespec='seconds')}")
         self._record(logging.INFO, f"{total}; {pace}")
         if summary.failures:
-            names = ", ".join(str(failure.table) for failure in summary.failures)
-            self._warn(f"{len(summary.failures)} tables failed: {names}")
+            self._warn(failures_text(summary.failures))
         rejects = next((report.rejects for report in summary.reports if report.rejects), None)
         if rejects:
             self._warn(f"refused rows are kept in {rejects} (readable by you alone: it holds their values)")
@@ -281,6 +283,20 @@ class Reporter(Listener):
             self._out.print(Text(f"  {line}", "dim"), no_wrap=True, overflow="ellipsis", soft_wrap=wrap)
         self._say(f"its tally: {tally_text(forecast.tally)}", "bold")
         self._print_json(forecast_json(forecast), forecast.exit_code)
+
+    def foresaw(self, outlook: Outlook) -> None:
+        """Print what a pull of several tables would do."""
+        self._stop_bar()
+        self._say("dry run: nothing was written; a pull would do this", "bold")
+        for forecast in outlook.forecasts:
+            line = outlook_line(forecast)
+            if line:
+                self._say(line, "red" if forecast.tally.failed else "green")
+                self._record(logging.INFO, line)
+        self._say(f"its tally: {len(outlook.forecasts)} tables: {tally_text(outlook.tally)}", "bold")
+        if outlook.failures:
+            self._warn(failures_text(outlook.failures))
+        self._print_json(outlook_json(outlook), outlook.exit_code)
 
     def compared(self, differences: Sequence[Difference], keys: Path | None) -> None:
         """Print how tables differ."""

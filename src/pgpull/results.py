@@ -152,6 +152,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a pull of several tables would do."""
+
+    forecasts: tuple[Forecast, ...]
+    failures: tuple[Failure, ...]
+    seconds: float
+    snapshot: datetime
+
+    @property
+    def tally(self) -> Tally:
+        """What would become of all rows of all tables."""
+        return sum((forecast.tally for forecast in self.forecasts), Tally())
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every table could be pulled, 3 if one could not."""
+        return 3 if self.failures else 0
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a pull of several tables did."""
 

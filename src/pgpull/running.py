@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, pruning, selecting
+from pgpull import preparing, pruning
 from pgpull.creating import create_missing
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, endpoint_of
@@ -23,16 +23,16 @@ from pgpull.errors import (
     Refused,
     Stopped,
     UnsafeTarget,
+    parent_failed,
 )
 from pgpull.guarding import guard
 from pgpull.listening import Listener
-from pgpull.looking import see
-from pgpull.model import Job, Wanted
-from pgpull.ordering import in_order, parent_of
+from pgpull.model import Job, Plan, Request, Wanted
+from pgpull.ordering import parent_of
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench, TablePull
 from pgpull.rejecting import RejectsFile
-from pgpull.relating import Reach, collect, involved, reach
+from pgpull.relating import involved
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Failure, Report, Summary
 from pgpull.sessions import Session, open_source, open_target, reopen
@@ -268,39 +268,30 @@ class _Run:
 
     def _look(self, source: Session) -> list[Group]:
         """Look at all tables on both sides, and put them in order; what cannot be brought together is out."""
-        reached = self._reach(source)
-        plans = []
-        for request in reached.requests:
+        asked = preparing.requests(source, self._job)
+        self._create_missing(source, asked)
+        reach = preparing.reached(source, self._target, self._job, asked, may_make=True)
+        left = [request for request in reach.requests if request.table not in self._failures]
+        reach = replace(reach, requests=tuple(left))
+
+        def planned(request: Request) -> Plan | None:
             pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
             with self._attempt(source, [pull]):
-                plans.append(pull.look(source, reached.seen))
-        groups = in_order(plans)
+                return pull.look(source, reach.seen)
+            return None
+
+        groups = preparing.arranged(source, self._target, reach, planned)
         ordered = [plan for group in groups for plan in group]
-        reasons = collect(source, self._target, reached, {plan.table: plan for plan in ordered})
         for plan in ordered:
-            why = tuple(map(str, reasons.get(plan.table, ())))
-            self._pulls[plan.table].plan = replace(plan, why=why)
-        if not self._alone and plans:
-            self._listener.opened([self._pulls[plan.table].plan for plan in ordered], source, self._target)
+            self._pulls[plan.table].plan = plan
+        if not self._alone and ordered:
+            self._listener.opened(ordered, source, self._target)
         return [[self._pulls[plan.table] for plan in group] for group in groups]
 
-    def _reach(self, source: Session) -> Reach:
-        """Return what is asked for, and what comes along, less what has failed in an earlier pass."""
-        job = self._job
-        patterns = [wanted.pattern for wanted in job.wanted]
-        names = catalog.names_of(source) if selecting.has_patterns(patterns) else {}
-        requests = selecting.requests(job, names)
-        tables = [request.table for request in requests]
-        if job.create_missing:
-            self._create_missing(source, involved(source, job, tables))
-        seen = see(source, self._target, tables, may_make=True)
-        reached = Reach(requests, seen)
-        if job.with_parents or job.with_children:
-            reached = reach(source, self._target, job, requests, seen)
-        left = [request for request in reached.requests if request.table not in self._failures]
-        return replace(reached, requests=tuple(left))
-
-    def _create_missing(self, source: Session, tables: Sequence[TableName]) -> None:
+    def _create_missing(self, source: Session, asked: Sequence[Request]) -> None:
+        if not self._job.create_missing:
+            return
+        tables = involved(source, self._job, [request.table for request in asked])
         made = create_missing(source, self._target, tables)
         if made.tables:
             self._listener.noticed(f"made {', '.join(map(str, made.tables))}")
@@ -339,7 +330,7 @@ class _Run:
                 parent = parent_of(key, self._failures)
                 if parent is not None and parent not in members:
                     for each in group:
-                        self._fail(each, _parent_failed(parent, key.name))
+                        self._fail(each, parent_failed(str(parent), key.name))
         return any(pull.request.table in self._failures for pull in group)
 
     # --- write -------------------------------------------------------------------------------------------
@@ -464,11 +455,4 @@ def _units(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
 def _not_alone(table: TableName) -> ParentFailed:
     return ParentFailed(
         f"it is loaded together with {table}, or not at all", "see there, then run the same command again"
-    )
-
-
-def _parent_failed(parent: TableName, key: str) -> ParentFailed:
-    return ParentFailed(
-        f"it refers to {parent} ({key}), which could not be loaded",
-        f"mend {parent} first, then run the same command again",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from pgpull.guarding import is_local
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
-from pgpull.results import Difference, Forecast, Reject, Report, Summary, Tally
+from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 
 
@@ -284,19 +284,57 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
+def failures_text(failures: Sequence[Failure]) -> str:
+    """Return how many tables failed, and which."""
+    names = ", ".join(_in_one_line(str(failure.table)) or "" for failure in failures)
+    return f"{_tables(len(failures))} failed: {names}"
+
+
+def _tables(count: int) -> str:
+    return f"{count:,} {'table' if count == 1 else 'tables'}"
+
+
+def outlook_line(forecast: Forecast) -> str:
+    """Return what a pull of several tables would do with one, in a line; nothing, where nothing comes along."""
+    plan = forecast.plan
+    if plan.request.only_related and not forecast.tally.fetched:
+        return ""
+    why = f"; along {', '.join(plan.why)}" if plan.why else ""
+    deleted = f"; delete {forecast.deleted:,}" if forecast.deleted else ""
+    reasons = ", ".join(f"{refusal.rows:,} for {refusal.reason}" for refusal in forecast.refusals)
+    refused = f"; refused: {reasons}" if reasons else ""
+    return f"{_in_one_line(str(plan.table))}: {tally_text(forecast.tally)}{deleted}{refused}{why}"
+
+
+def outlook_json(outlook: Outlook) -> dict[str, Any]:
+    """Return what a pull of several tables would do as a machine reads it."""
+    return {
+        "dry_run": True,
+        "tables": [forecast_json(forecast) for forecast in outlook.forecasts],
+        "failures": _failures_json(outlook.failures),
+        "tally": asdict(outlook.tally),
+        "seconds": round(outlook.seconds, 3),
+        "snapshot": outlook.snapshot.astimezone(UTC).isoformat(),
+    }
+
+
+def _failures_json(failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    return [
+        {
+            "table": str(failure.table),
+            "error": failure.error.message,
+            "hint": failure.error.hint,
+            "tally": asdict(failure.tally),
+        }
+        for failure in failures
+    ]
+
+
 def summary_json(summary: Summary) -> dict[str, Any]:
     """Return what a pull of several tables did as a machine reads it."""
     return {
         "tables": [as_json(report) for report in summary.reports],
-        "failures": [
-            {
-                "table": str(failure.table),
-                "error": failure.error.message,
-                "hint": failure.error.hint,
-                "tally": asdict(failure.tally),
-            }
-            for failure in summary.failures
-        ],
+        "failures": _failures_json(summary.failures),
         "tally": asdict(summary.tally),
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 3),

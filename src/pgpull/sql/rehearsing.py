@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -11,6 +12,7 @@ from pgpull.model import OnConflict, Plan
 from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
 from pgpull.sql.parts import condition, listed, name_of, outside, rows_of, same_key, verbatim
+from pgpull.sql.relating import to_move
 
 TRIAL: Final = TableName("pg_temp", "pgpull_trial")
 TOGETHER: Final = TableName("pg_temp", "pgpull_together")
@@ -175,8 +177,33 @@ def _meets(rule: UniqueRule, number: int, name: Composable) -> Composed:
     return SQL("s.{} {} t.{}").format(name, same, name)
 
 
-def drop_orphans(plan: Plan, key: ForeignKey) -> Composed:
-    """Take the rows out of the trial whose parent is not there, nor about to come in with them."""
+def _coming(table: TableName) -> str:
+    """The name of the table of the rows that would come in; any table's own name may fill all 63 bytes."""
+    return f"pgpull_coming_{sha256(str(table).encode()).hexdigest()[:32]}"
+
+
+def keep_coming(plan: Plan, columns: Sequence[str], *, tried: bool) -> Iterator[Composed]:
+    """Keep some columns of the rows that would come in, for tables that refer to them."""
+    name = _coming(plan.table)
+    yield SQL("DROP TABLE IF EXISTS {}").format(Identifier("pg_temp", name))
+    rows: Composable = SQL("{} WHERE false").format(rows_of(plan.target))
+    if plan.request.only_related and plan.why:
+        rows = to_move(plan)
+    elif tried:
+        rows = SQL("{} AS s").format(_TRIAL)
+    yield SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {}").format(Identifier(name), listed(columns), rows)
+    if columns:
+        yield SQL("CREATE INDEX ON {} ({})").format(Identifier("pg_temp", name), listed(columns))
+
+
+def drop_orphans(plan: Plan, key: ForeignKey, coming: TableName | None = None) -> Composed:
+    """Take the rows out of the trial whose parent is not there, nor about to come in.
+
+    Args:
+        plan: whose rows are tried.
+        key: by which they refer to their parents.
+        coming: the parents' table, where rows of it would come in before.
+    """
     given = SQL(" AND ").join(SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns)
 
     def parent(table: Composable) -> Composed:
@@ -189,6 +216,8 @@ def drop_orphans(plan: Plan, key: ForeignKey) -> Composed:
     known = parent(_stays(plan) if key.table == plan.table else name_of(key.table))
     if key.table == plan.table:
         known = SQL("({} OR {})").format(known, parent(_TRIAL))
+    if coming is not None:
+        known = SQL("({} OR {})").format(known, parent(Identifier("pg_temp", _coming(coming))))
     return SQL("DELETE FROM {} AS s WHERE {} AND NOT {}").format(_TRIAL, given, known)
 
 

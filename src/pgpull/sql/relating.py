@@ -135,6 +135,11 @@ def found_in(plan: Plan, number: int, *, down: bool) -> Composed:
     return SQL("{} AS s WHERE s.{} = {}{}").format(wanted(plan), _ROUND, Literal(number), leads)
 
 
+def count_to_move(plan: Plan) -> Composed:
+    """Count the rows that have to move."""
+    return SQL("SELECT count(*) FROM ") + to_move(plan)
+
+
 def to_move(plan: Plan) -> Composed:
     """The wanted keys whose rows have to move; a table and a condition."""
     rows = SQL("{} AS s").format(wanted(plan))
