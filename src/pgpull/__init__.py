@@ -5,6 +5,7 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
+from pgpull.checking import check
 from pgpull.diffing import diff
 from pgpull.errors import (
     Conflict,
@@ -21,6 +22,7 @@ from pgpull.errors import (
     UnsafeTarget,
     UsageError,
 )
+from pgpull.findings import Checkup, Finding
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast
 from pgpull.results import Difference, Forecast, Reject, Report, Tally
@@ -37,11 +39,13 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "Checkup",
     "Comparison",
     "Conflict",
     "ConnectFailed",
     "ConnectionLost",
     "Difference",
+    "Finding",
     "Forecast",
     "Listener",
     "Passing",
@@ -59,6 +63,7 @@ __all__ = [
     "UnsafeTarget",
     "UsageError",
     "__version__",
+    "check",
     "diff",
     "forecast",
     "pull",
