@@ -324,7 +324,7 @@ def test_the_statement_in_a_hint_really_helps(make_pair: MakePair) -> None:
     pair.source("insert into s.\"T\" values (gen_random_uuid(), 1.5, '{a,NULL}')")
     with pytest.raises(PlanError) as caught:
         pulled(pair, "s.T")
-    statement = caught.value.hint.partition("alone: ")[2]
+    statement = caught.value.hint.partition("run on local: ")[2]
     pair.target(*filter(str.strip, statement.split(";")))
     assert counts(pulled(pair, "s.T")) == (1, 0, 0, 0)
     assert pair.same('s."T"')

@@ -5,6 +5,7 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
+from pgpull.checking import check
 from pgpull.diffing import diff
 from pgpull.errors import (
     Conflict,
@@ -21,6 +22,7 @@ from pgpull.errors import (
     UnsafeTarget,
     UsageError,
 )
+from pgpull.findings import Checkup, Finding
 from pgpull.listening import Listener
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast, forecast_tables
@@ -38,12 +40,14 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "Checkup",
     "Comparison",
     "Conflict",
     "ConnectFailed",
     "ConnectionLost",
     "Difference",
     "Failure",
+    "Finding",
     "Forecast",
     "Listener",
     "Outlook",
@@ -63,6 +67,7 @@ __all__ = [
     "UnsafeTarget",
     "UsageError",
     "__version__",
+    "check",
     "diff",
     "forecast",
     "forecast_tables",

@@ -225,8 +225,8 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
         return PlanError(
             f"{session.side} ({database}) has no table {table}",
             "run the same command with --create-missing, which makes it as it is on the server;"
-            f" or run on {session.side}, for its columns and its key alone:"
-            f" {hints.create_table(model).as_string(None)}",
+            " or, for its columns and its key alone,"
+            f" run on {session.side}: {hints.create_table(model).as_string(None)}",
         )
     schemas = inspector.get_schema_names()
     if table.schema not in schemas:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pgpull.commands import Asked, Options, Version, failed, looks, pulls
+from pgpull.checking import Inspection, make_inspection
+from pgpull.commands import Asked, Options, Version, checks, failed, looks, pulls
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import Job
@@ -151,6 +152,36 @@ def diff(
         "window_names": _WINDOW_NAMES,
     }
     return Matter(tuple(make_request(table, **scope) for table in tables), keys)
+
+
+@app.command()
+@checks
+def check(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCHEMA.TABLE...]", help="Names or patterns; none for the connections alone."),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What windows stand on: has it an index on the server?")
+    ] = None,
+    equals: Equals = None,
+    where: Where = None,
+    *,
+    options: Options,
+) -> Inspection:
+    """Say whether a pull could run, and what to know first. Exit code 3 if it could not; nothing is written."""
+    return make_inspection(
+        tables or (),
+        window=window,
+        since=since,
+        until=until,
+        equals=_equals(equals),
+        where=where,
+        timezone=options.timezone,
+        window_names=_WINDOW_NAMES,
+    )
 
 
 @app.command("demo")

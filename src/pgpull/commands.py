@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request
@@ -25,7 +26,7 @@ from pgpull.settings import load
 from pgpull.shapes import TableName
 from pgpull.surveying import Question, survey
 
-Asked = Request | Job | Question | Matter
+Asked = Request | Job | Question | Matter | Inspection
 
 
 def _print_version(asked: bool) -> None:
@@ -176,6 +177,11 @@ def looks(command: Callable[..., Question | Matter]) -> Callable[..., None]:
     return _expanded(command, _LOOKING)
 
 
+def checks(command: Callable[..., Inspection]) -> Callable[..., None]:
+    """Make a command that looks at what may be written, as :func:`looks` makes one."""
+    return _expanded(command, (*_LOOKING, "allow_target"))
+
+
 def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     hints = get_type_hints(Options, include_extras=True)
@@ -225,6 +231,8 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             return _show(reporter, options, asked)
         case Matter():
             return _diff(reporter, options, asked)
+        case Inspection():
+            return _check(reporter, options, asked)
         case Request():
             return _do(reporter, options, options.job([asked.table], asked))
         case Job() if options.dry_run:
@@ -261,6 +269,14 @@ def _diff(reporter: Reporter, options: Options, matter: Matter) -> int:
     found = list(differences(matter, settings.source, settings.target, reporter))
     reporter.compared(found, matter.keys)
     return max(difference.exit_code for difference in found)
+
+
+def _check(reporter: Reporter, options: Options, inspection: Inspection) -> int:
+    reporter.only_looks()
+    settings = load(options.env_file)
+    found = checkup_of(inspection, settings.source, settings.target, options.allow_target or ())
+    reporter.checked(found)
+    return found.exit_code
 
 
 def _pull(reporter: Reporter, options: Options, job: Job) -> int:

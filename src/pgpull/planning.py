@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg.sql import Composed
@@ -45,8 +45,23 @@ def check(request: Request, looked: Looked) -> None:
     Raises:
         PlanError: the scope names what is not there, or a privilege lacks.
     """
-    check_scope(request.scope, looked.source)
-    _check_privileges(request, looked)
+    for objection in objections(request, looked):
+        raise objection
+
+
+def objections(request: Request, looked: Looked) -> Iterator[PlanError]:
+    """Yield each reason for which what is asked cannot be asked of both sides."""
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: check_scope(request.scope, looked.source),
+        lambda: _check_readable(looked),
+        lambda: _check_writable(request, looked),
+        lambda: _check_triggers(request, looked),
+    )
+    for checked in checks:
+        try:
+            checked()
+        except PlanError as error:
+            yield error
 
 
 def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_here: bool) -> Plan:
@@ -165,18 +180,23 @@ def _statement(composed: Composed) -> str:
 # --- privileges ------------------------------------------------------------------------------------------
 
 
-def _check_privileges(request: Request, looked: Looked) -> None:
+def _check_readable(looked: Looked) -> None:
     _check_granted("the server", looked.source, ("SELECT",), looked.source_identity.role)
-    role = looked.target_identity.role
+
+
+def _check_writable(request: Request, looked: Looked) -> None:
     writes = ["SELECT", "INSERT"] + (["UPDATE"] if request.on_conflict is OnConflict.UPDATE else [])
     writes += ["DELETE"] if request.deletes else []
-    _check_granted("local", looked.target, writes, role)
+    _check_granted("local", looked.target, writes, looked.target_identity.role)
+
+
+def _check_triggers(request: Request, looked: Looked) -> None:
     triggers = held_triggers(request, looked.target)
     if triggers and not looked.target.owned:
         raise PlanError(
             f"local {looked.target.table} has triggers that must not fire for pulled rows"
-            f" ({_listed(t.name for t in triggers)}), and {role}, who does not own the table,"
-            " cannot hold them back",
+            f" ({_listed(t.name for t in triggers)}), and {looked.target_identity.role}, who does not own"
+            " the table, cannot hold them back",
             f"connect to local as the owner of {looked.target.table}",
         )
 

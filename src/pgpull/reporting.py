@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgpull.errors import PgpullError, SettingsError
+from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
 from pgpull.listening import Listener
 from pgpull.model import Plan, Strategy
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
@@ -311,6 +312,15 @@ class Reporter(Listener):
         if keys and code:
             self._warn(f"all keys that differ are in {keys} (readable by you alone)")
         self._print_json({"tables": [difference_json(each) for each in differences]}, code)
+
+    def checked(self, checkup: Checkup) -> None:
+        """Print what stands in the way of a pull, and what to know first."""
+        self._stop_bar()
+        colours = {Level.OK: "green", Level.NOTE: "yellow", Level.PROBLEM: "bold red", None: ""}
+        for line, level in checkup_lines(checkup):
+            self._record(logging.INFO, line)
+            self._say(line, colours[level])
+        self._print_json(checkup_json(checkup), checkup.exit_code)
 
     def surveyed(self, survey: Survey, said: Sequence[str] = ()) -> None:
         """Show what is here; ``said`` holds words of the user's that a pull needs as well."""
