@@ -34,7 +34,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Return the lines that call pgpull or a script; setting up and `make` are CI's own first steps."""
     lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
-    ours = ("pgpull pull", "pgpull status", "pgpull diff", "python data_migrations/")
+    ours = ("pgpull pull", "pgpull run", "pgpull status", "pgpull diff", "python data_migrations/")
     return sorted({line for line in lines if line.startswith(ours)})
 
 
@@ -46,6 +46,7 @@ def production(make_pair: MakePair, tmp_path: Path) -> Pair:
     pair.source("insert into askwealth.document values (gen_random_uuid(), 'a document', '2025-03-01')")
     pair.source("insert into askwealth.chunk select gen_random_uuid(), document_id from askwealth.document")
     (tmp_path / ".env").write_text(f"SERVER_DB_URL='{pair.source_url}'\nLOCAL_DB_URL='{pair.target_url}'\n")
+    (tmp_path / "pgpull.toml").write_text(blocks(ROOT / "docs" / "recipes.md", "toml")[0])
     (tmp_path / "data_migrations").symlink_to(ROOT / "data_migrations")
     return pair
 
@@ -62,6 +63,9 @@ def test_each_command_shown_does_what_it_should(command: str) -> None:
     done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
     # what differs, a diff says by its exit code
     assert done.returncode in ((0, 5) if words[1] == "diff" else (0,)), done.stderr
+    if words[:2] == ["pgpull", "run"] and len(words) == 2:
+        assert "--set from=" in done.stdout
+        return
     proof = {"status": "newest here", "--status": "newest here", "diff": "missing here"}
     assert next((proof[word] for word in words if word in proof), "fetched") in done.stdout
 

@@ -12,9 +12,9 @@ from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import Job
 from pgpull.periods import Unit
+from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
-from pgpull.requesting import ScopeWords, make_request
-from pgpull.shapes import TableName
+from pgpull.settings import recipes
 from pgpull.surveying import Question, make_question
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -85,8 +85,9 @@ def pull(
     options: Options,
 ) -> Job:
     """Bring the rows of tables, or those in scope, from the server into local."""
-    request = options.request(
-        TableName("", tables[0]),
+    return options.job(
+        tables,
+        exclude or (),
         since=since,
         until=until,
         window=window,
@@ -94,7 +95,34 @@ def pull(
         where=where,
         window_names=_WINDOW_NAMES,
     )
-    return options.job(tables, request, exclude or ())
+
+
+@app.command("run")
+@pulls
+def run_recipe(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe of pgpull.toml; without one, they are listed.")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter its value. Repeatable."),
+    ] = None,
+    *,
+    options: Options,
+) -> Job | Recipes:
+    """Pull what a recipe of pgpull.toml says."""
+    file = recipes(options.config)
+    if recipe is None:
+        return file
+    along = {name: word for name, word in options.along.items() if word}
+    return file.recipe(recipe, dict(map(_assigned, values or ())), {**options.said(), **along})
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise UsageError(f"--set is not NAME=VALUE: {text!r}", "write --set id=...")
+    return name, value
 
 
 @app.command()
@@ -142,16 +170,16 @@ def diff(
     options: Options,
 ) -> Matter:
     """Compare tables, or their rows in scope. Exit code 0 if they are equal, 5 if not; nothing is written."""
-    scope: ScopeWords = {
-        "since": since,
-        "until": until,
-        "window": window,
-        "equals": _equals(equals),
-        "where": where,
-        "timezone": options.timezone,
-        "window_names": _WINDOW_NAMES,
-    }
-    return Matter(tuple(make_request(table, **scope) for table in tables), keys)
+    job = options.job(
+        tables,
+        since=since,
+        until=until,
+        window=window,
+        equals=_equals(equals),
+        where=where,
+        window_names=_WINDOW_NAMES,
+    )
+    return Matter(job, keys)
 
 
 @app.command()

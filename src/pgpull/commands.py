@@ -6,8 +6,8 @@ import functools
 import inspect
 import logging
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -15,18 +15,19 @@ import typer
 
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
-from pgpull.errors import PgpullError
-from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request
+from pgpull.errors import PgpullError, UsageError
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.patience import DEFAULT_RETRIES
+from pgpull.recipes import Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
-from pgpull.requesting import default_rejects, make_job, make_request
+from pgpull.requesting import default_rejects, make_request
 from pgpull.running import run
-from pgpull.settings import load
-from pgpull.shapes import TableName
+from pgpull.settings import load, recipes
+from pgpull.shapes import TablePattern
 from pgpull.surveying import Question, survey
 
-Asked = Request | Job | Question | Matter | Inspection
+Asked = Request | Job | Question | Matter | Inspection | Recipes
 
 
 def _print_version(asked: bool) -> None:
@@ -87,6 +88,13 @@ class Options:
         bool,
         typer.Option(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
     ] = True
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column out. Repeatable.")
+    ] = None
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
+    ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
@@ -96,6 +104,10 @@ class Options:
     rejects: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep refused rows here (default: SCHEMA.TABLE.rejects.jsonl)."),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rules and recipes (default: the next pgpull.toml upwards)."),
     ] = None
     log_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the same facts here, with times.")
@@ -116,9 +128,15 @@ class Options:
     json: Annotated[bool, typer.Option("--json", help="Print the report to stdout as JSON.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what went wrong.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch; trace bugs.")] = False
+    given: frozenset[str] = field(default=frozenset(), metadata={"is_option": False})
+    """The options that stand on the command line."""
 
-    def request(self, table: str | TableName, **what: Any) -> Request:
-        """Make the request for a table, with these options.
+    def said(self) -> dict[str, Any]:
+        """Return what the user says on the command line, and no default: it wins over what a file says."""
+        return {name: getattr(self, name) for name in _SAYINGS if name in self.given}
+
+    def request(self, table: str, **what: Any) -> Request:
+        """Make the request for a table, with these options, under the rules of the file.
 
         Args:
             table: ``schema.table``.
@@ -127,39 +145,48 @@ class Options:
         Raises:
             UsageError: a word makes no sense.
         """
-        return make_request(
-            table,
-            on_conflict=self.on_conflict,
-            batch_size=self.batch_size,
-            max_errors=self.max_errors,
-            timezone=self.timezone,
-            new=self.new,
-            overlap=self.overlap,
-            mirror=self.mirror,
-            max_delete=self.max_delete,
-            replace=self.replace,
-            verify=self.verify,
-            row_versions=self.row_versions,
-            **what,
-        )
+        rules = recipes(self.config).rules_for(TablePattern.parse_plain(table))
+        return make_request(table, **_merged(rules, self.said(), what))
 
-    def job(self, tables: Sequence[str | TableName], request: Request, exclude: Sequence[str] = ()) -> Job:
+    def job(self, tables: Sequence[str], exclude: Sequence[str] = (), **what: Any) -> Job:
         """Make a job out of tables and what is asked for of each, with these options.
 
         Raises:
-            UsageError: a name is none.
+            UsageError: a name is none, or a word makes no sense.
         """
-        return make_job(
-            tables,
-            request,
-            exclude=exclude,
-            with_parents=self.with_parents,
-            with_children=self.with_children or (),
-            create_missing=self.create_missing,
-        )
+        if not tables:
+            raise UsageError("no table is named", "name one, or a pattern such as 'askwealth.*'")
+        words = _merged({}, self.said(), what)
+        return recipes(self.config).job(((table, words) for table in tables), exclude=exclude, **self.along)
+
+    def job_of(self, request: Request) -> Job:
+        """Make a job of a request that is made already, and of what comes along."""
+        job = recipes(self.config).job((), **self.along)
+        return replace(job, wanted=(Wanted(TablePattern.of(request.table), request),))
+
+    @property
+    def along(self) -> dict[str, Any]:
+        """What comes along."""
+        return {
+            "with_parents": self.with_parents,
+            "with_children": self.with_children or (),
+            "create_missing": self.create_missing,
+        }
 
 
-_LOOKING = ("env_file", "timezone", "log_file", "version", "json", "quiet", "verbose")
+_SAYINGS = (
+    *("on_conflict", "max_errors", "timezone", "new", "overlap", "mirror", "max_delete", "replace"),
+    *("verify", "row_versions", "batch_size", "without", "keep"),
+)
+"""Options that say something of a table's rows, and may stand in a file as well."""
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what was said together; what comes later wins, where it says anything at all."""
+    return {name: word for layer in layers for name, word in layer.items() if word not in (None, {}, [])}
+
+
+_LOOKING = ("env_file", "config", "timezone", "log_file", "version", "json", "quiet", "verbose")
 """The options that make sense where nothing is written."""
 
 
@@ -169,7 +196,7 @@ def pulls(command: Callable[..., Asked]) -> Callable[..., None]:
     Args:
         command: takes its own arguments and ``options``; its docstring is the command's help.
     """
-    return _expanded(command, [f.name for f in fields(Options)])
+    return _expanded(command, [f.name for f in fields(Options) if f.metadata.get("is_option", True)])
 
 
 def looks(command: Callable[..., Question | Matter]) -> Callable[..., None]:
@@ -192,14 +219,22 @@ def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[.
     ]
 
     @functools.wraps(command)
-    def expanded(**given: Any) -> None:
-        options = Options(**{name: given.pop(name) for name in names})
+    def expanded(context: typer.Context, **given: Any) -> None:
+        said = {name for name in names if _is_said(context, name)}
+        options = Options(**{name: given.pop(name) for name in names}, given=frozenset(said))
         raise typer.Exit(_carried_out(options, lambda: command(**given, options=options)))
 
-    parameters = [*own, *common]
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [first, *own, *common]
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {p.name: p.annotation for p in parameters}
     return expanded
+
+
+def _is_said(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _carried_out(options: Options, asked: Callable[[], Asked]) -> int:
@@ -234,7 +269,9 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
         case Inspection():
             return _check(reporter, options, asked)
         case Request():
-            return _do(reporter, options, options.job([asked.table], asked))
+            return _do(reporter, options, options.job_of(asked))
+        case Recipes():
+            return _offer(reporter, asked)
         case Job() if options.dry_run:
             return _foretell(reporter, options, asked)
         case Job():
@@ -295,6 +332,12 @@ def _pull(reporter: Reporter, options: Options, job: Job) -> int:
     else:
         reporter.summed_up(summary)
     return summary.exit_code
+
+
+def _offer(reporter: Reporter, offered: Recipes) -> int:
+    reporter.only_looks()
+    reporter.offered(offered)
+    return 0
 
 
 def _show(reporter: Reporter, options: Options, question: Question) -> int:

@@ -13,16 +13,18 @@ from typing import TextIO, Unpack
 
 from sqlalchemy.engine import URL
 
+from pgpull import preparing
 from pgpull.comparing import all_keys, compare_in_full, some_keys
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import SettingsError
 from pgpull.listening import Listener
 from pgpull.looking import look, see
-from pgpull.model import Request
+from pgpull.model import Job, Request
 from pgpull.rejecting import open_private
-from pgpull.requesting import ScopeWords, make_request
+from pgpull.requesting import ScopeWords, make_job, make_request
 from pgpull.results import Difference
 from pgpull.sessions import Session, open_source, open_target
+from pgpull.shapes import TableName
 
 _NAMED = 10
 """Keys that a difference names."""
@@ -32,7 +34,7 @@ _NAMED = 10
 class Matter:
     """What is to be compared, and where the keys go that differ."""
 
-    requests: tuple[Request, ...]
+    job: Job
     keys: Path | None = None
 
 
@@ -47,7 +49,7 @@ def diff(
     """Compare tables, or their rows in scope, by a hash of each row; all at one instant of the source.
 
     Args:
-        tables: ``schema.table``, the same on both sides.
+        tables: names or patterns, the same on both sides.
         source: URL of the server's database, only ever read.
         target: URL of the local database; only temporary tables are made there.
         keys: file for all keys that differ, JSON lines, mode 0600; written anew.
@@ -63,8 +65,8 @@ def diff(
         Refused: a connection or the plan stood in the way.
         Stopped: a connection was lost.
     """
-    requests = tuple(make_request(table, **words) for table in tables)
-    matter = Matter(requests, Path(keys) if keys else None)
+    job = make_job(tables, make_request(TableName("", ""), **words))
+    matter = Matter(job, Path(keys) if keys else None)
     return list(differences(matter, endpoint_of(source, "source"), endpoint_of(target, "target"), listener))
 
 
@@ -74,7 +76,7 @@ def differences(
     """Compare what each request means; see :func:`diff`."""
     hears = listener or Listener()
     with closing(open_target(target)) as local, open_source(source) as server, _file(matter.keys) as file:
-        for request in matter.requests:
+        for request in preparing.requests(server, matter.job):
             yield _difference(server, local, request, file, hears)
 
 

@@ -176,6 +176,8 @@ class Wanted:
     pattern: TablePattern
     request: Request
     """For each of them; the table that it names stands in for theirs."""
+    optional: bool = False
+    """Whether there need be none."""
 
     def of(self, table: TableName) -> Request:
         """Return what is asked for of one table."""
@@ -196,11 +198,13 @@ class Job:
     """Tables whose rows come along that refer to pulled rows."""
     create_missing: bool = False
     """Whether tables that local lacks are made."""
+    rules: tuple[Wanted, ...] = ()
+    """What holds for tables whose rows come along."""
 
     @property
     def single(self) -> Request | None:
         """What is asked for, where it is one table that is named, and nothing comes along."""
-        [first, *others] = self.wanted
+        [*others, first] = self.wanted
         if others or first.pattern.plain is None or self.with_parents or self.with_children:
             return None
         return first.of(first.pattern.plain)

@@ -80,10 +80,11 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         PlanError: the two sides cannot be brought together; nothing has been written.
     """
     source, target = looked.source, looked.target
-    columns = _shared_columns(source, target, looked.source_identity.role)
-    _check_target_only(target, columns, looked.ours)
+    _check_named_columns(request, source, target)
+    columns = _shared_columns(request, source, target, looked.source_identity.role)
+    key = _key(request, source, target, columns)
+    _check_target_only(source, target, columns, looked.ours)
     _check_types(source, target, columns)
-    key = _key(source, target, columns)
     if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
@@ -91,7 +92,7 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
             " or give a condition on the table's own columns",
         )
     keys = key.columns if key else ()
-    updated = _updated(target, columns, keys)
+    updated = _updated(request, target, columns, keys)
     pairs = {ours.name: (theirs, ours) for theirs, ours in _pairs(source, target, columns)}
 
     def digest(names: Iterable[str]) -> Digest:
@@ -111,7 +112,7 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         key_wire=_wire(source, target, keys),
         key_digest=digest(keys),
         row_digest=digest(updated),
-        full_digest=digest(columns),
+        full_digest=digest(name for name in columns if name not in request.keep),
         keys_as_text=all(_spelled_alike(*pairs[name]) for name in keys),
         drifted=any(_drifted(*pair) for pair in pairs.values()),
         scope_here=scope_here,
@@ -218,8 +219,19 @@ def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) ->
 # --- columns ---------------------------------------------------------------------------------------------
 
 
-def _shared_columns(source: Shape, target: Shape, role: str) -> tuple[str, ...]:
-    shared = [c for c in target.columns if not c.generated and source.column(c.name)]
+def _check_named_columns(request: Request, source: Shape, target: Shape) -> None:
+    """A name that is wrong would bring what was to be left out."""
+    for name in request.without:
+        if source.column(name) is None and target.column(name) is None:
+            raise _no_such_column(source, name)
+    for name in request.keep:
+        if target.column(name) is None:
+            raise _no_such_column(target, name)
+
+
+def _shared_columns(request: Request, source: Shape, target: Shape, role: str) -> tuple[str, ...]:
+    both = [c for c in target.columns if not c.generated and source.column(c.name)]
+    shared = [c for c in both if c.name not in request.without]
     bare = all(c.generated for c in target.columns) and all(target.column(c.name) for c in source.columns)
     if not shared and not bare:  # a table may have no column at all, and rows
         theirs = [column for column in source.columns if target.column(column.name) is None]
@@ -249,13 +261,15 @@ def _pairs(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[tup
             yield _theirs(source, column), column
 
 
-def _check_target_only(target: Shape, columns: Sequence[str], ours: Standards) -> None:
+def _check_target_only(source: Shape, target: Shape, columns: Sequence[str], ours: Standards) -> None:
     for column in target.columns:
         supplied = column.has_default or column.generated or column.identity
         if column.name not in columns and column.not_null and not supplied:
+            unfilled = "the server has no such column to fill it from"
+            if source.column(column.name):
+                unfilled = "it is left out"
             raise PlanError(
-                f"local {target.table}.{column.name} is NOT NULL without a default,"
-                " and the server has no such column to fill it from",
+                f"local {target.table}.{column.name} is NOT NULL without a default, and {unfilled}",
                 f"run on local: {_statement(_let_be_empty(target, column, ours))}",
             )
 
@@ -290,17 +304,19 @@ def _text_carries(theirs: ColumnType, ours: ColumnType) -> bool:
     return theirs.category == ours.category and theirs.category in "ND"
 
 
-def _updated(target: Shape, columns: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
+def _updated(request: Request, target: Shape, columns: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
     """GENERATED ALWAYS AS IDENTITY cannot be updated (manual: UPDATE, "SET column")."""
     return tuple(
-        c.name for c in target.columns if c.name in columns and c.name not in keys and c.identity != "a"
+        c.name
+        for c in target.columns
+        if c.name in columns and c.name not in keys and c.identity != "a" and c.name not in request.keep
     )
 
 
 # --- the key ---------------------------------------------------------------------------------------------
 
 
-def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
+def _key(request: Request, source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
     """Choose the key that both sides enforce and that travels, the target's primary key first.
 
     Without one, rows are told apart by what they hold.
@@ -311,6 +327,11 @@ def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
             return key
     computed = {column.name for column in target.columns if column.generated}
     for key in source.keys:
+        if hidden := [name for name in key.columns if name in request.without]:
+            raise PlanError(
+                f"{_listed(hidden)} cannot be left out: {target.table} is told apart by it",
+                "leave out other columns only",
+            )
         if not computed.intersection(key.columns):
             raise _no_common_key(key, source, target)
     return None
@@ -362,8 +383,14 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
     if key is None and not request.replace:
         changed = "" if request.mirror else "; a row that changed on the server comes in beside its old version"
         yield f"the table has no key: rows are told apart by what they hold{changed}"
+    if request.without:
+        yield f"left out as asked: {_listed(request.without)}"
+    if request.keep and request.on_conflict is OnConflict.UPDATE:
+        yield f"an update keeps the local {_listed(request.keep)}, and comparisons pass over it"
     for column in source.columns:
         ours = target.column(column.name)
+        if column.name in request.without:
+            continue
         if ours is None:
             statement = _adding(looked, column)
             yield f"left out: local has no column {column.name}; to have it, run on local: {statement}"

@@ -65,11 +65,19 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
         requests[0], scope=Scope(), mirror=False, replace=False, new=None, verify=False, only_related=True
     )
     return Reach(
-        requests=(*requests, *(replace(model, table=table) for table in both if table not in asked)),
+        requests=(*requests, *(_related(job, model, table) for table in both if table not in asked)),
         seen=seen,
         up=found if job.with_parents else (),
         down=tuple(link for link in found if link.child in children),
     )
+
+
+def _related(job: Job, model: Request, table: TableName) -> Request:
+    """Return what is asked for of a table whose rows come along, under the rules that hold for it."""
+    for rule in job.rules:
+        if rule.pattern.matches(table):
+            return replace(rule.of(table), only_related=True)
+    return replace(model, table=table, without=(), keep=())
 
 
 def involved(source: Session, job: Job, asked: Sequence[TableName]) -> list[TableName]:

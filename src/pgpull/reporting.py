@@ -33,6 +33,7 @@ from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
 from pgpull.listening import Listener
 from pgpull.model import Plan, Strategy
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
+from pgpull.recipes import Recipes
 from pgpull.rejecting import open_private
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
@@ -47,6 +48,7 @@ from pgpull.wording import (
     failures_text,
     forecast_json,
     forecast_lines,
+    offer_lines,
     opening_lines,
     outcome_lines,
     outlook_json,
@@ -312,6 +314,12 @@ class Reporter(Listener):
         if keys and code:
             self._warn(f"all keys that differ are in {keys} (readable by you alone)")
         self._print_json({"tables": [difference_json(each) for each in differences]}, code)
+
+    def offered(self, recipes: Recipes) -> None:
+        """Print which recipes there are."""
+        for line in offer_lines(recipes):
+            self._say(line)
+        self._print_json({"recipes": [asdict(offer) for offer in recipes.offers]}, 0)
 
     def checked(self, checkup: Checkup) -> None:
         """Print what stands in the way of a pull, and what to know first."""

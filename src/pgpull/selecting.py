@@ -30,14 +30,16 @@ def requests(job: Job, names: Names) -> tuple[Request, ...]:
     """
     found: dict[TableName, Request] = {}
     for wanted in job.wanted:
-        for table in tables(wanted.pattern, names, job.exclude):
+        for table in tables(wanted.pattern, names, job.exclude, optional=wanted.optional):
             found.setdefault(table, wanted.of(table))
     if not found:
         raise PlanError("every table that is asked for is excluded as well", "exclude fewer tables")
     return tuple(found.values())
 
 
-def tables(pattern: TablePattern, names: Names, exclude: Iterable[TablePattern] = ()) -> Iterator[TableName]:
+def tables(
+    pattern: TablePattern, names: Names, exclude: Iterable[TablePattern] = (), *, optional: bool = False
+) -> Iterator[TableName]:
     """Yield the tables that a pattern means. A partition comes with its root, where that is meant as well.
 
     Raises:
@@ -49,7 +51,7 @@ def tables(pattern: TablePattern, names: Names, exclude: Iterable[TablePattern] 
             yield pattern.plain
         return
     matching = {table: root for table, root in names.items() if pattern.matches(table)}
-    if not matching:
+    if not matching and not optional:
         raise _means_nothing(pattern, names)
     for table, root in matching.items():
         if root not in matching and not any(other.matches(table) for other in excluded):

@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgpull import embedded
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError
+from pgpull.recipes import Recipes
+from pgpull.recipes import read as read_recipes
 
 COMMAND_SECONDS: Final = 60
 
@@ -95,6 +97,35 @@ def load(env_file: Path | None = None) -> Settings:
         source=_source(_side(_Server, values), where),
         target=_target(_side(_Local, values), where, (file or Path.cwd() / ".env").parent),
     )
+
+
+def recipes(config: Path | None = None) -> Recipes:
+    """Read ``pgpull.toml``, or ``[tool.pgpull]`` of a ``pyproject.toml``.
+
+    Args:
+        config: the file; else the first one found from the working directory upwards, if any.
+
+    Raises:
+        SettingsError: it cannot be read, or holds what makes no sense.
+    """
+    path = config or _found_config()
+    if path is None:
+        return Recipes()
+    try:
+        return read_recipes(path, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"the file {path} cannot be read: {why}", "check --config") from None
+
+
+def _found_config() -> Path | None:
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "pgpull.toml").is_file():
+            return folder / "pgpull.toml"
+        project = folder / "pyproject.toml"
+        if project.is_file() and "[tool.pgpull" in project.read_text(encoding="utf-8", errors="replace"):
+            return project
+    return None
 
 
 def environment_without_databases() -> dict[str, str]:

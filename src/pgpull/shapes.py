@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgpull.errors import UsageError
@@ -77,9 +77,18 @@ class TablePattern:
         """Return the pattern that means one table alone."""
         return cls(str(table), _glob(table.schema, False), _glob(table.name, False), table)
 
+    also: TablePattern | None = None
+    """Another pattern that has to mean it as well."""
+
     def matches(self, table: TableName) -> bool:
         """Tell whether a table is meant."""
+        if self.also is not None and not self.also.matches(table):
+            return False
         return bool(self.schema.fullmatch(table.schema) and self.name.fullmatch(table.name))
+
+    def within(self, other: TablePattern) -> TablePattern:
+        """Return the pattern that means what both mean."""
+        return replace(self, also=other)
 
     def __str__(self) -> str:
         return self.text

@@ -168,6 +168,7 @@ def _binding(plan: Plan, source: Identity, target: Identity) -> str:
         (target.system, target.oid, plan.target.standing),
         str(plan.table),
         plan.columns,
+        plan.updated,
         plan.keys,
         plan.request.timezone,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from pgpull.guarding import is_local
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
+from pgpull.recipes import Recipes
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 
@@ -106,6 +107,22 @@ def done_line(report: Report) -> str:
     deleted = f"; deleted {report.deleted:,}" if report.deleted else ""
     kept = f"; kept {report.kept:,} that others refer to" if report.kept else ""
     return f"{_in_one_line(str(plan.table))}: {tally_text(report.tally)}{deleted}{kept}{why}"
+
+
+def offer_lines(recipes: Recipes) -> list[str]:
+    """Return which recipes there are, and their parameters."""
+    if not recipes.offers:
+        where = (
+            f"{recipes.path} holds no recipe" if recipes.path else "there is no pgpull.toml from here upwards"
+        )
+        return [f"{where}; docs/recipes.md shows how to write one"]
+    lines = []
+    for offer in recipes.offers:
+        lines.append(f"{offer.name}  {offer.description}".rstrip())
+        for parameter in offer.parameters:
+            default = f" (default: {parameter.default})" if parameter.default is not None else ""
+            lines.append(f"    --set {parameter.name}=...  {parameter.help}{default}".rstrip())
+    return lines
 
 
 def opening_lines(plans: Sequence[Plan], source: Session, target: Session) -> list[tuple[str, str]]:

@@ -1,0 +1,306 @@
+"""pgpull.toml: rules for tables, and recipes with parameters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pgpull import PlanError, Report, SettingsError, UsageError, pull
+from pgpull.endpoints import endpoint_of
+from pgpull.model import Job
+from pgpull.recipes import Recipes, read
+from pgpull.running import run
+from pgpull.shapes import TableName, TablePattern
+from pgpull.toml_lines import line_of
+from tests.conftest import MakePair
+from tests.support import Pair
+from tests.test_cli import PGPULL, SCRIPT, call, on
+
+MESSAGES = """
+[defaults]
+on_conflict = "update"
+
+[tables."askwealth.message"]
+without = ["annotations"]
+
+[tables."askwealth.*"]
+keep = ["title"]
+
+[recipes.thread]
+description = "One thread"
+with_parents = true
+parameters = { id = "the thread's uuid", since = { help = "first day", default = "2020-01-01" } }
+tables = [
+    { table = "askwealth.message", equals = { thread_id = "{id}" }, since = "{since}" },
+]
+
+[recipes.messages]
+parameters = { from = "first day", to = "end", thread = "uuid" }
+
+[[recipes.messages.tables]]
+table = "askwealth.message"
+since = "{from}"
+until = "{to}"
+where = "thread_id = {thread} -- and no other"
+"""
+
+
+def recipes(text: str = MESSAGES, name: str = "pgpull.toml") -> Recipes:
+    return read(Path(name), text)
+
+
+def refused(text: str) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        recipes(text)
+    return caught.value
+
+
+# --- what is said more closely wins ------------------------------------------------------------------------
+
+
+def request_for(job: Job, table: str) -> Any:
+    name = TableName.parse(table)
+    return next(wanted.of(name) for wanted in job.wanted if wanted.pattern.matches(name))
+
+
+def test_rules_for_a_table_win_over_defaults_and_the_command_line_over_both() -> None:
+    job = recipes().job([("askwealth.message", {"on_conflict": "skip"})])
+    asked = request_for(job, "askwealth.message")
+    assert (asked.on_conflict, asked.without) == ("skip", ("annotations",))
+    assert request_for(recipes().job([("askwealth.message", {})]), "askwealth.message").on_conflict == "update"
+
+
+def test_a_pattern_means_each_table_with_its_own_rules() -> None:
+    job = recipes().job([("askwealth.*", {})])
+    assert request_for(job, "askwealth.message").without == ("annotations",)
+    assert request_for(job, "askwealth.thread").keep == ("title",)
+    assert request_for(recipes().job([("*.*", {})]), "other.table").keep == ()
+
+
+def test_a_recipe_fills_its_parameters_in() -> None:
+    job = recipes().recipe("thread", {"id": "7"}, {})
+    asked = request_for(job, "askwealth.message")
+    assert asked.scope.equals == (("thread_id", "7"),)
+    assert asked.scope.window.since.isoformat() == "2020-01-01T00:00:00+00:00"
+    assert job.with_parents
+
+
+def test_the_command_line_wins_over_a_recipe() -> None:
+    job = recipes().recipe("thread", {"id": "7"}, {"on_conflict": "skip"})
+    assert request_for(job, "askwealth.message").on_conflict == "skip"
+
+
+def test_a_value_in_a_condition_is_a_quoted_text() -> None:
+    job = recipes().recipe(
+        "messages", {"from": "2025-01-01", "to": "2025-02-01", "thread": "x' or true --"}, {}
+    )
+    assert request_for(job, "askwealth.message").scope.where == "thread_id = 'x'' or true --' -- and no other"
+
+
+def test_a_pyproject_may_hold_it_all() -> None:
+    text = MESSAGES.replace("[recipes", "[tool.pgpull.recipes").replace("[tables", "[tool.pgpull.tables")
+    text = text.replace("[[recipes", "[[tool.pgpull.recipes").replace("[defaults]", "[tool.pgpull.defaults]")
+    found = recipes("[project]\nname = 'x'\n" + text, "pyproject.toml")
+    assert [offer.name for offer in found.offers] == ["thread", "messages"]
+
+
+# --- what is wrong is named with its line -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said", "hint"),
+    [
+        ("[defaults]\non_conflit = 'skip'\n", 2, "'on_conflit' is not known here", "did you mean on_conflict?"),
+        ("\n\n[recipe.x]\ntables = []\n", 3, "'recipe' is not known here", "did you mean recipes?"),
+        ("[defaults]\nbatch_size = 0\n", 2, "greater than or equal to 1", ""),
+        ("[defaults]\non_conflict = 'merge'\n", 2, "'skip' or 'update'", ""),
+        ("[tables.'a.b']\nmask = {}\n", 2, "'mask' is not known here", "allowed: since"),
+        ("[tables.'a.b.c']\nkeep = []\n", 1, "not a table's name", ""),
+        ("[recipes.r]\ntables = [\n  'a.b',\n  { tabel = 'a.b' },\n]\n", 4, "'tabel' is", "mean table?"),
+        ("[recipes.r]\ntables = []\n", 2, "at least 1", ""),
+        (
+            "[[recipes.r.tables]]\ntable = 'a'\n[[recipes.r.tables]]\ntable = 'b'\nwher = 'x'\n",
+            5,
+            "'wher'",
+            "where",
+        ),
+        ("[recipes.r]\nwhere = 'a = {x}'\ntables = ['a']\n", 1, "{x} is no parameter", ""),
+        ("[recipes.r]\nparameters = {x = ''}\ntables = ['a']\n", 1, "x is used nowhere", ""),
+        (
+            "[recipes.r]\nparameters = {x = ''}\nwhere = \"a = '{x}'\"\ntables = ['a']\n",
+            1,
+            "stands in quotes",
+            "",
+        ),
+        (
+            "[recipes.r]\nparameters = {x = ''}\nwhere = 'a = {x} /* */'\ntables = ['a']\n",
+            1,
+            "may hold no /*",
+            "",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_line(text: str, line: int, said: str, hint: str) -> None:
+    error = refused(text)
+    assert f"pgpull.toml, line {line}: " in error.message
+    assert said in error.message
+    assert hint in error.hint
+
+
+def test_what_is_no_toml_is_refused_with_its_line() -> None:
+    assert "line 2" in refused("[defaults]\nwhere = \n").message
+
+
+def test_a_line_is_found_for_every_kind_of_key() -> None:
+    text = """a = 1
+[t."x.y"]
+"q k".z = 2
+# c = 3
+[[l]]
+b = 1
+[[l]]
+b = 2
+m = [
+  { n = 1 },
+  { n = 2 },
+]
+"""
+    places: list[tuple[str | int, ...]] = [("a",), ("t", "x.y"), ("t", "x.y", "q k", "z")]
+    places += [("l", 0, "b"), ("l", 1, "b"), ("l", 1, "m", 1, "n")]
+    assert [line_of(text, place) for place in places] == [1, 2, 3, 6, 8, 11]
+
+
+def test_parameters_are_asked_for_by_name() -> None:
+    with pytest.raises(UsageError, match="there is no recipe 'tread'") as caught:
+        recipes().recipe("tread", {}, {})
+    assert "did you mean thread?" in caught.value.hint
+    with pytest.raises(UsageError, match="needs id: the thread's uuid") as caught:
+        recipes().recipe("thread", {}, {})
+    assert "--set id=VALUE" in caught.value.hint
+    with pytest.raises(UsageError, match="has no parameter 'idd'"):
+        recipes().recipe("thread", {"idd": "1"}, {})
+
+
+# --- on real servers ----------------------------------------------------------------------------------------
+
+
+def test_no_value_can_change_a_condition(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text)")
+    text = "[recipes.r]\nparameters = {x = ''}\nwhere = 'v = {x}'\ntables = ['t']\n"
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("' or true --\\'")
+    )
+    def holds(value: str) -> None:
+        pair.source("truncate t")
+        pair.target("truncate t")
+        quoted = "'" + value.replace("'", "''") + "'"
+        pair.source(f"insert into t values (1, {quoted}), (2, 'other' || {quoted})")
+        job = recipes(text).recipe("r", {"x": value}, {})
+        summary = run(
+            job,
+            endpoint_of(pair.source_url, "s"),
+            endpoint_of(pair.target_url, "t"),
+            rejects=Path("none.jsonl"),
+        )
+        assert summary.tally.inserted == 1
+        assert pair.target("select id from t") == [(1,)]
+
+    holds()
+
+
+def pulled(pair: Pair, table: str, **words: Any) -> Report:
+    return pull(table, source=pair.source_url, target=pair.target_url, retries=0, **words)
+
+
+def test_columns_that_are_left_out_stay_on_the_server(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text, secret text)")
+    pair.source("insert into t values (1, 'a', 'hush')")
+    report = pulled(pair, "t", without=["secret"], on_conflict="update", verify=True)
+    assert report.plan.columns == ("id", "v")
+    assert pair.target("select * from t") == [(1, "a", None)]
+    assert pulled(pair, "t", without=["secret"], on_conflict="update").tally.skipped == 1
+
+
+def test_an_update_keeps_what_it_is_told_to_keep(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text, note text)")
+    pair.source("insert into t values (1, 'a', 'theirs'), (2, 'b', 'theirs')")
+    pair.target("insert into t values (1, 'old', 'mine')")
+    words: dict[str, Any] = {"keep": ["note"], "on_conflict": "update", "verify": True}
+    assert pulled(pair, "t", **words).tally.updated == 1
+    assert pair.target("select * from t order by 1") == [(1, "a", "mine"), (2, "b", "theirs")]
+    pair.source("update t set note = 'new'")
+    assert pulled(pair, "t", **words).tally.updated == 0
+
+
+@pytest.mark.parametrize("words", [{"without": ["nix"]}, {"keep": ["nix"]}])
+def test_a_column_that_is_not_there_is_refused_by_name(make_pair: MakePair, words: dict[str, Any]) -> None:
+    pair = make_pair(schema="create table t (id int primary key)")
+    with pytest.raises(PlanError, match="no column nix"):
+        pulled(pair, "t", **words)
+
+
+def test_a_key_cannot_be_left_out(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v int)")
+    with pytest.raises(PlanError, match="id cannot be left out"):
+        pulled(pair, "t", without=["id"])
+
+
+def test_the_script_is_a_recipe(pair: Pair, tmp_path: Path) -> None:
+    pair.add_messages("source", 100)
+    [(thread,)] = pair.source(
+        "select thread_id::text from askwealth.message order by created_at limit 1 offset 30"
+    )
+    file = tmp_path / "pgpull.toml"
+    file.write_text(MESSAGES)
+    window = ["2025-01-01", "2025-01-09"]
+    first, end = window
+    script = call(SCRIPT, "--from-date", first, "--to-date", end, "--thread-id", thread, **on(pair))
+    here = pair.target("select message_id from askwealth.message order by 1")
+    pair.target("truncate askwealth.message")
+    values = [f"--set=from={first}", f"--set=to={end}", f"--set=thread={thread}"]
+    recipe = call(PGPULL, "run", "messages", *values, "--config", str(file), **on(pair))
+    assert (script.returncode, recipe.returncode) == (0, 0), recipe.stderr
+    assert pair.target("select message_id from askwealth.message order by 1") == here
+    assert len(here) == 10
+
+
+def test_the_command_line_lists_runs_and_rehearses_recipes(pair: Pair, tmp_path: Path) -> None:
+    pair.add_messages("source", 20)
+    file = tmp_path / "pgpull.toml"
+    file.write_text(MESSAGES)
+    listed = call(PGPULL, "run", "--config", str(file), **on(pair))
+    assert re.search(r"thread +One thread", listed.stdout)
+    assert "--set id=...  the thread's uuid" in listed.stdout
+    [(thread,)] = pair.source("select thread_id::text from askwealth.message limit 1")
+    words = ["run", "thread", "--set", f"id={thread}", "--config", str(file)]
+    dry = call(PGPULL, *words, "--dry-run", **on(pair))
+    assert "nothing was written" in dry.stdout
+    done = call(PGPULL, *words, **on(pair))
+    assert done.returncode == 0, done.stderr
+    assert "askwealth.message: fetched 10 = inserted 10" in done.stdout
+    assert pair.target("select count(annotations) from askwealth.message") == [(0,)]
+    wrong = call(PGPULL, "run", "thread", "--config", str(file), **on(pair))
+    assert wrong.returncode == 2
+    assert "hint: add --set id=VALUE" in wrong.stderr
+
+
+def test_rules_hold_for_plain_pulls_too(pair: Pair, tmp_path: Path) -> None:
+    pair.add_messages("source", 10)
+    file = tmp_path / "pgpull.toml"
+    file.write_text(MESSAGES)
+    done = call(PGPULL, "pull", "askwealth.message", "--config", str(file), **on(pair))
+    assert done.returncode == 0, done.stderr
+    assert pair.target("select count(*), count(annotations) from askwealth.message") == [(10, 0)]
+
+
+def test_a_pattern_within_another_means_what_both_mean() -> None:
+    both = TablePattern.parse("a.*").within(TablePattern.parse("*.b"))
+    assert both.matches(TableName("a", "b"))
+    assert not both.matches(TableName("a", "c"))
