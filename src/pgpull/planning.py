@@ -82,9 +82,10 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     source, target = looked.source, looked.target
     _check_named_columns(request, source, target)
     columns = _shared_columns(request, source, target, looked.source_identity.role)
-    key = _key(request, source, target, columns)
+    _check_keys_travel(request, source)
     _check_target_only(source, target, columns, looked.ours)
     _check_types(source, target, columns)
+    key = _key(source, target, columns)
     if request.deletes and not scope_here:
         raise PlanError(
             "local cannot tell which of its rows are in scope, as it does not understand the condition",
@@ -316,7 +317,16 @@ def _updated(request: Request, target: Shape, columns: Sequence[str], keys: Sequ
 # --- the key ---------------------------------------------------------------------------------------------
 
 
-def _key(request: Request, source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
+def _check_keys_travel(request: Request, source: Shape) -> None:
+    for key in source.keys[:1]:
+        if hidden := [name for name in key.columns if name in request.without]:
+            raise PlanError(
+                f"{_listed(hidden)} cannot be left out: rows of {source.table} are told apart by it",
+                "leave out other columns only",
+            )
+
+
+def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
     """Choose the key that both sides enforce and that travels, the target's primary key first.
 
     Without one, rows are told apart by what they hold.
@@ -327,11 +337,6 @@ def _key(request: Request, source: Shape, target: Shape, columns: Sequence[str])
             return key
     computed = {column.name for column in target.columns if column.generated}
     for key in source.keys:
-        if hidden := [name for name in key.columns if name in request.without]:
-            raise PlanError(
-                f"{_listed(hidden)} cannot be left out: {target.table} is told apart by it",
-                "leave out other columns only",
-            )
         if not computed.intersection(key.columns):
             raise _no_common_key(key, source, target)
     return None
