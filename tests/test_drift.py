@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pgpull import PlanError, pull
+from pgpull.creating import Made, create_missing
+from pgpull.endpoints import parse_url
 from pgpull.results import Report
+from pgpull.sessions import open_source, open_target
+from pgpull.shapes import TableName
 from tests.conftest import MakePair
 from tests.support import Pair
 
@@ -191,3 +196,13 @@ def test_two_databases_that_differ_on_purpose(differing: Pair) -> None:
         pulled(differing, "authors")
     with pytest.raises(PlanError, match=r"no table public.stores"):
         pulled(differing, "stores")
+
+
+def test_what_local_lacks_of_a_database_that_differs_is_made_and_pulled(differing: Pair) -> None:
+    with (
+        open_source(parse_url(differing.source_url, "source")) as source,
+        closing(open_target(parse_url(differing.target_url, "target"))) as local,
+    ):
+        tables = [TableName("public", name) for name in ("stores", "posts", "comments")]
+        assert create_missing(source, local, tables) == Made((TableName("public", "stores"),))
+    assert pulled(differing, "stores").tally.failed == 0
