@@ -34,11 +34,14 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Return the lines that call pgpull or a script; setting up and `make` are CI's own first steps."""
     lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
-<<<<<<< HEAD
-    ours = ("pgpull pull", "pgpull run", "pgpull status", "pgpull diff", "python data_migrations/")
-=======
-    ours = ("pgpull pull", "pgpull status", "pgpull diff", "pgpull check", "python data_migrations/")
->>>>>>> check
+    ours = (
+        "pgpull pull",
+        "pgpull run",
+        "pgpull status",
+        "pgpull diff",
+        "pgpull check",
+        "python data_migrations/",
+    )
     return sorted({line for line in lines if line.startswith(ours)})
 
 
@@ -67,19 +70,15 @@ def test_each_command_shown_does_what_it_should(command: str) -> None:
     done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
     # what differs, a diff says by its exit code
     assert done.returncode in ((0, 5) if words[1] == "diff" else (0,)), done.stderr
-<<<<<<< HEAD
     if words[:2] == ["pgpull", "run"] and len(words) == 2:
         assert "--set from=" in done.stdout
         return
-    proof = {"status": "newest here", "--status": "newest here", "diff": "missing here"}
-=======
     proof = {
         "status": "newest here",
         "--status": "newest here",
         "diff": "missing here",
         "check": "a pull can run",
     }
->>>>>>> check
     assert next((proof[word] for word in words if word in proof), "fetched") in done.stdout
 
 
