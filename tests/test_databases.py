@@ -23,6 +23,12 @@ DIRECTIONS = [(VERSIONS[-1], VERSIONS[0]), (VERSIONS[0], VERSIONS[-1])]
 ODD = Path(__file__).parent / "databases" / "odd.sql"
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
+ALIKE = """
+    set timezone = 'UTC'; set datestyle = 'ISO'; set extra_float_digits = 3; set intervalstyle = 'postgres';
+    set bytea_output = 'hex'; set client_encoding = 'UTF8'; set search_path = pg_catalog;
+    set quote_all_identifiers = off
+"""
+
 TABLES = """
     select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'r' and n.nspname !~ '^(pg_|information_schema$|pgpull$)'
@@ -70,7 +76,7 @@ class Database:
         )
         found = {}
         with psycopg.connect(self.pair.url(side)) as connection:
-            connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'; set extra_float_digits = 3")
+            connection.execute(ALIKE)
             for schema, name in connection.execute(TABLES).fetchall():
                 row = connection.execute(image.format(Identifier(schema, name))).fetchone()
                 assert row is not None
@@ -165,6 +171,47 @@ def test_every_odd_table_is_pulled_and_mended(make_pair: MakePair, versions: tup
     database = Database(_database(make_pair, versions, ODD.read_text()), refused=1)
     # a check that is not valid holds for new rows, whatever the old ones are like
     _is_pulled_and_mended(database, but=[("public", "notvalid")])
+
+
+THEIR_HABITS = {
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kathmandu",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "client_encoding": "LATIN1",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "serializable",
+    "standard_conforming_strings": "off",
+    "search_path": "nowhere",
+    "quote_all_identifiers": "on",
+}
+OUR_HABITS = {
+    "DateStyle": "German",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "America/St_Johns",
+    "bytea_output": "hex",
+    "extra_float_digits": "0",
+    "client_encoding": "SQL_ASCII",
+    "default_transaction_isolation": "repeatable read",
+    "default_transaction_deferrable": "on",
+    "xmloption": "document",
+    "search_path": "pg_catalog",
+    "synchronous_commit": "off",
+}
+
+
+def test_whatever_the_habits_of_the_two_databases_are_rows_arrive_as_they_are(make_pair: MakePair) -> None:
+    database = Database(_database(make_pair, DIRECTIONS[0], ODD.read_text()), refused=1)
+    habits: list[tuple[Side, dict[str, str]]] = [("source", THEIR_HABITS), ("target", OUR_HABITS)]
+    for side, settings in habits:
+        for name, value in settings.items():
+            changed = f"alter database {database.pair.database(side)} set {name} = '{value}'"
+            database.pair.server(side).sql("postgres", changed)
+    database.pull()
+    assert database.unlike() == [("public", "notvalid")]
+    assert database.pull(on_conflict="update", row_versions=False).written == 0
+    assert database.pull(on_conflict="update", verify=False).written == 0
 
 
 @pytest.mark.parametrize("versions", DIRECTIONS, ids=_named)

@@ -55,6 +55,8 @@ _FORMS: Final[Mapping[str, str]] = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "xmloption": "content",
+    # how the name of a table or a function is spelled that a regclass or regprocedure holds
+    "quote_all_identifiers": "off",
     "application_name": APPLICATION,
     # rows that a policy hides become an error (manual: 5.9, Row Security Policies)
     "row_security": "off",
