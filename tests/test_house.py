@@ -19,7 +19,7 @@ FLOORS = [
     {"findings", "results", "requesting", "sql", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "ordering", "programs", "recipes", "selecting"},
     {"planning", "sessions", "streams"},
-    {"bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting"},
+    {"bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting", "swapping"},
     {"applying", "comparing", "creating", "standing", "versions"},
     {"looking", "moving", "pruning", "waiting"},
     {"deciding", "relating"},

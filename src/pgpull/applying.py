@@ -30,6 +30,7 @@ _NOT_THE_ROWS = ("08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53
 
 _UNIQUE_VIOLATION = "23505"
 _FOREIGN_KEY_VIOLATION = "23503"
+_VALUE_TAKEN = ("23505", "23P01")
 
 
 class RowsRefused(Exception):
@@ -113,9 +114,23 @@ class Applier:
         elif len(batch) > 1:
             for half in batch.halves():
                 yield from self._apply(half, strategy)
+        elif error.sqlstate in _VALUE_TAKEN and waiting.updates(self.plan):
+            self._patience.call(lambda: self._let_wait(batch))  # the value may be free once all are in
         else:
             self._rejected(self._patience.call(lambda: self._made_legible(batch, error)))
             yield Tally(fetched=1, failed=1)
+
+    def _let_wait(self, batch: Batch) -> None:
+        self._reopen_if_lost()
+        with translated(TARGET, self._target.connection):
+            self._make_stage()
+            self._make_waiting()
+            with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
+                if self.plan.atomic:  # no commit has emptied it
+                    cursor.execute(sql.EMPTY_STAGE)
+                copy_in(cursor, sql.copy_to_stage(self.plan), batch)
+                cursor.execute(waiting.set_all_aside(self.plan))
+        self.waiting += len(batch)
 
     def _made_legible(self, batch: Batch, error: psycopg.Error) -> Reject:
         self._reopen_if_lost()
@@ -174,7 +189,12 @@ class Applier:
         if not self._staged:
             make_stage(connection, self.plan)
             self._staged = True
-        if self._sets_aside and self.waiting_on is not connection:
+        if self._sets_aside:
+            self._make_waiting()
+
+    def _make_waiting(self) -> None:
+        connection = self._target.connection
+        if self.waiting_on is not connection:
             connection.execute(waiting.drop(self.plan))
             connection.execute(waiting.create(self.plan))
             self.waiting_on = connection
@@ -217,9 +237,15 @@ def refusals() -> Iterator[None]:
 
 
 @contextmanager
-def triggers_held(cursor: psycopg.Cursor, plan: Plan) -> Iterator[None]:
-    """Keep the user's triggers from firing inside a block, within the transaction that is under way."""
-    triggers = held_triggers(plan.request, plan.target)
+def triggers_held(cursor: psycopg.Cursor, plan: Plan, *, deletes: bool = False) -> Iterator[None]:
+    """Keep the user's triggers from firing inside a block, within the transaction that is under way.
+
+    Args:
+        cursor: the target's.
+        plan: which tells the triggers.
+        deletes: whether rows are deleted as well, though the plan does not say so.
+    """
+    triggers = plan.target.triggers if deletes else held_triggers(plan.request, plan.target)
     for trigger in triggers:
         cursor.execute(sql.disable_trigger(trigger))
     yield

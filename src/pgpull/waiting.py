@@ -1,35 +1,38 @@
-"""Rows that wait for a row which they refer to, and which comes later: of their own table, or around a circle.
+"""Rows that wait: for a row which they refer to and which comes later, or for a unique value to become free.
 
 Batches commit one by one, so such rows are set aside, and written together once all others are in: a single
 statement may insert rows that refer to each other in any circle, without superuser, whether or not constraints
-are deferrable.
+are deferrable. Rows that want each other's unique values are written after those here have given them up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import psycopg
 from psycopg.sql import Composed
 
 from pgpull.applying import Applier, RowsRefused, make_stage, merged, refusals, triggers_held
+from pgpull.catalog import rules_of
 from pgpull.diagnosis import TARGET, lost, translated
 from pgpull.model import Plan, Tie
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session
-from pgpull.sql import CURRENT_TRANSACTION
+from pgpull.sql import CURRENT_TRANSACTION, EMPTY_STAGE
 from pgpull.sql import waiting as sql
 from pgpull.sql.comparing import IN_BATCHES, IN_BULK
+from pgpull.swapping import Room, give_back, make_room, room_for
 
 _ORPHANS_AT_ONCE: Final = 1_000
 
 _PLACES_AT_ONCE: Final = 10_000
 
-_FOREIGN_KEY_VIOLATION: Final = "23503"
+_MAY_PASS: Final = ("23503", "23505", "23P01")
+"""A parent may come yet, a unique value may become free."""
 
 Settled = tuple[Plan, Tally]
 
@@ -81,6 +84,7 @@ class _Settling:
         self._plans = plans
         self._places = {plan.place for plan in plans}
         self._rejected = rejected
+        self._staged: Plan | None = None
         self.settled: list[Settled] = []
         self.transactions: list[int] = []
 
@@ -158,8 +162,68 @@ class _Settling:
         try:
             self._write_together()
         except RowsRefused as refused:
+            self._write_with_room(refused.error)
+
+    # --- rows that want each other's values ------------------------------------------------------------------
+
+    def _write_with_room(self, error: psycopg.Error) -> None:
+        """Write rows after those here have stepped aside; again, without what is refused even so."""
+        rooms = [room_for(plan, rules_of(self._target, plan.table)) for plan in self._plans]
+        if not any(room.possible for room in rooms):
             for row in self._rows():
-                self._reject(row, refused.error)
+                self._reject(row, error)
+            return
+        while refused := self._try_with_room(rooms):
+            for row, why in refused:
+                self._reject(row, why)
+
+    def _try_with_room(self, rooms: Sequence[Room]) -> list[tuple[_Row, psycopg.Error]]:
+        """Write all rows, and return none; or none of them, and return those that are in the way."""
+        settled, transactions = list(self.settled), list(self.transactions)
+        refused: list[tuple[_Row, psycopg.Error]] = []
+        with refusals(), translated(TARGET, self._connection), self._connection.transaction() as whole:
+            cursor = self._connection.cursor()
+            pairs = [pair for pair in zip(self._plans, rooms, strict=True) if pair[1].possible]
+            with ExitStack() as held:
+                for plan, _ in pairs:
+                    held.enter_context(triggers_held(cursor, plan, deletes=True))
+                lifted = [make_room(cursor, plan, room) for plan, room in pairs]
+                refused = self._write_each()
+                for plan, room in () if refused else pairs:
+                    give_back(cursor, plan, room)
+            if refused:
+                raise psycopg.Rollback(whole)
+        self._staged = None  # the stage may have been made in what was rolled back
+        if refused:
+            self.settled, self.transactions = settled, transactions
+            return refused
+        for (plan, _), rows in zip(pairs, lifted, strict=True):
+            self._count_as_updated(plan, rows)
+        return []
+
+    def _count_as_updated(self, plan: Plan, rows: int) -> None:
+        """Count rows that stepped aside and came back."""
+        for number, (of, tally) in enumerate(self.settled):
+            moved = min(rows, tally.inserted) if of is plan else 0
+            rows -= moved
+            changed = replace(tally, inserted=tally.inserted - moved, updated=tally.updated + moved)
+            self.settled[number] = (of, changed)
+
+    def _write_each(self) -> list[tuple[_Row, psycopg.Error]]:
+        """Write row by row what can be, as long as that lets others in; return what cannot."""
+        rows, before = list(self._rows()), -1
+        refused: list[tuple[_Row, psycopg.Error]] = []
+        while rows and len(rows) != before:
+            before, refused = len(rows), []
+            for row in rows:
+                try:
+                    self.settled.append((row.plan, self._write_one(row)))
+                except RowsRefused as error:
+                    refused.append((row, error.error))
+            rows = [row for row, _ in refused]
+        return refused
+
+    # --- one by one --------------------------------------------------------------------------------------
 
     def _rows(self) -> Iterator[_Row]:
         for plan in self._plans:
@@ -169,11 +233,11 @@ class _Settling:
                     yield _Row(plan, last)
 
     def _gone(self, row: _Row) -> bool:
-        """Try to write one row; one that is refused, but not for want of its parent, is gone, too."""
+        """Try to write one row; one that is refused, but not for what may pass, is gone, too."""
         try:
             tally = self._write_one(row)
         except RowsRefused as refused:
-            if refused.error.sqlstate == _FOREIGN_KEY_VIOLATION:
+            if refused.error.sqlstate in _MAY_PASS:
                 return False
             self._reject(row, refused.error)
         else:
@@ -181,9 +245,12 @@ class _Settling:
         return True
 
     def _write_one(self, row: _Row) -> Tally:
+        if self._staged is not row.plan:
+            make_stage(self._connection, row.plan)
+            self._staged = row.plan
         with refusals(), translated(TARGET, self._connection), self._connection.transaction():
             cursor = self._connection.cursor()
-            make_stage(self._connection, row.plan)
+            cursor.execute(EMPTY_STAGE)
             cursor.execute(sql.stage_one(row.plan, row.ctid))
             with triggers_held(cursor, row.plan):
                 tally = merged(cursor, row.plan, 1)

@@ -43,6 +43,13 @@ def set_aside(plan: Plan) -> Composed:
     )
 
 
+def set_all_aside(plan: Plan) -> Composed:
+    """Let all of the staged rows wait."""
+    return SQL("INSERT INTO {} SELECT {} FROM {} AS s").format(
+        waiting(plan.place), listed(plan.columns, "s"), STAGE
+    )
+
+
 def _unless_settled(plan: Plan) -> Composable:
     """A row that is here already, and is left alone, needs nothing."""
     if plan.key is None or plan.request.on_conflict is OnConflict.UPDATE:

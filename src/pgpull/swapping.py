@@ -1,0 +1,77 @@
+"""Rows that want each other's unique values: which no order of updates can give them.
+
+The rows here that are in the way give their values up first, within the same transaction: they are set to NULL
+where they may be, else the whole rows step aside, where no foreign key refers to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from pgpull.choosing import unique_beside_key
+from pgpull.model import Plan
+from pgpull.shapes import Rules
+from pgpull.sql import swapping as sql
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How room can be made for the rows of a plan."""
+
+    parked: tuple[str, ...] = ()
+    """Columns that can be NULL for a moment, one at least of each unique rule."""
+    lifts: bool = False
+    """Whether whole rows can step aside."""
+    own: tuple[str, ...] = ()
+    """Columns that no update touches, and that rows which stepped aside get back."""
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a way at all."""
+        return bool(self.parked) or self.lifts
+
+
+def room_for(plan: Plan, rules: Rules) -> Room:
+    """Find out how room can be made. Pure.
+
+    Args:
+        plan: whose rows want each other's values.
+        rules: what may refuse a row for its values.
+    """
+    columns = {column.name: column for column in plan.target.columns}
+    unique = [rule for rule in unique_beside_key(plan, rules) if not rule.deferrable]
+    parked = [
+        next((n for n in rule.columns if n in plan.updated and not columns[n].not_null), None)
+        for rule in unique
+    ]
+    if unique and all(parked) and all(rule.plain for rule in unique):
+        return Room(parked=tuple(dict.fromkeys(name for name in parked if name)))
+    own = [
+        c
+        for c in plan.target.columns
+        if c.name not in plan.updated and c.name not in plan.keys and not c.generated
+    ]
+    fixed = any(column.identity == "a" for column in own)
+    return Room(lifts=not plan.target.references and not fixed, own=tuple(column.name for column in own))
+
+
+def make_room(cursor: psycopg.Cursor, plan: Plan, room: Room) -> int:
+    """Have the rows that are in the way step aside, within the transaction that is under way.
+
+    Returns:
+        How many whole rows did.
+    """
+    if room.parked:
+        cursor.execute(sql.park(plan, room.parked))
+        return 0
+    cursor.execute(sql.DROP)
+    cursor.execute(sql.keep_lifted(plan))
+    return cursor.execute(sql.lift(plan)).rowcount
+
+
+def give_back(cursor: psycopg.Cursor, plan: Plan, room: Room) -> None:
+    """Give rows that stepped aside what was theirs alone."""
+    if room.lifts and room.own:
+        cursor.execute(sql.give_back(plan, room.own))

@@ -1,0 +1,90 @@
+"""Rows that want each other's unique values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgpull import Report, forecast, pull
+from pgpull.results import Tally
+from tests.conftest import MakePair
+from tests.support import Pair
+
+NULLABLE = "create table t (id int primary key, u text unique, v text)"
+NOT_NULL = "create table t (id int primary key, u text not null unique, v text)"
+EXCLUSIVE = "create table t (id int primary key, u int4range not null, exclude using gist (u with &&))"
+
+
+def pulled(pair: Pair, **words: Any) -> Report:
+    words.setdefault("on_conflict", "update")
+    return pull("t", source=pair.source_url, target=pair.target_url, retries=0, **words)
+
+
+@pytest.mark.parametrize("schema", [NULLABLE, NOT_NULL])
+@pytest.mark.parametrize("batch_size", [1, 2, 5000])
+def test_swaps_rings_and_chains_come_out_as_on_the_server(
+    make_pair: MakePair, schema: str, batch_size: int
+) -> None:
+    pair = make_pair(schema=schema)
+    pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'd'), (4, 'e'), (5, 'c'), (6, 'f'), (7, 'new')")
+    pair.target("insert into t values (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e'), (7, 'f')")
+    foreseen = forecast("t", source=pair.source_url, target=pair.target_url, on_conflict="update")
+    tally = pulled(pair, batch_size=batch_size).tally
+    assert tally == foreseen.tally == Tally(7, inserted=1, updated=6)
+    assert pair.same("t")
+    assert pulled(pair).tally.updated == 0
+
+
+def test_a_row_that_really_clashes_is_refused_alone(make_pair: MakePair) -> None:
+    pair = make_pair(schema=NULLABLE)
+    pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'mine')")
+    pair.target("insert into t values (1, 'a'), (2, 'b'), (3, 'x'), (9, 'mine')")
+    assert pulled(pair).tally == Tally(3, updated=2, failed=1)
+    assert pair.target("select id, u from t order by 1") == [(1, "b"), (2, "a"), (3, "x"), (9, "mine")]
+
+
+def test_rows_that_step_aside_keep_what_is_theirs_alone(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema=NOT_NULL, target_schema=NOT_NULL.replace("v text", "v text, mine text default 'new'")
+    )
+    pair.source("insert into t values (1, 'b'), (2, 'a')")
+    pair.target("insert into t values (1, 'a', null, 'one'), (2, 'b', null, 'two')")
+    assert pulled(pair).tally == Tally(2, updated=2)
+    assert pair.target("select id, u, mine from t order by 1") == [(1, "b", "one"), (2, "a", "two")]
+
+
+def test_triggers_do_not_fire_while_rows_step_aside(make_pair: MakePair) -> None:
+    pair = make_pair(schema=NOT_NULL)
+    pair.target(
+        "create function no() returns trigger language plpgsql as $$ begin raise 'fired'; end $$",
+        "insert into t values (1, 'a'), (2, 'b')",
+        "create trigger no before insert or update or delete on t for each row execute function no()",
+    )
+    pair.source("insert into t values (1, 'b'), (2, 'a')")
+    assert pulled(pair).tally == Tally(2, updated=2)
+
+
+def test_rows_that_others_refer_to_never_step_aside(make_pair: MakePair) -> None:
+    child = "; create table child (t_id int references t on delete cascade)"
+    pair = make_pair(schema=NOT_NULL + child)
+    pair.source("insert into t values (1, 'b'), (2, 'a')")
+    pair.target("insert into t values (1, 'a'), (2, 'b')", "insert into child values (1)")
+    assert pulled(pair).tally == Tally(2, failed=2)
+    assert pair.target("select count(*) from child") == [(1,)]
+    assert pair.target("select u from t order by id") == [("a",), ("b",)]
+
+
+def test_ranges_that_exclude_each_other_can_be_swapped(make_pair: MakePair) -> None:
+    pair = make_pair(schema=EXCLUSIVE)
+    pair.source("insert into t values (1, '[5,9)'), (2, '[1,5)')")
+    pair.target("insert into t values (1, '[1,5)'), (2, '[5,9)')")
+    assert pulled(pair).tally == Tally(2, updated=2)
+    assert pair.same("t")
+
+
+def test_what_is_here_and_may_stay_is_left_alone_when_skipping(make_pair: MakePair) -> None:
+    pair = make_pair(schema=NULLABLE)
+    pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'c')")
+    pair.target("insert into t values (1, 'a'), (9, 'c')")
+    assert pulled(pair, on_conflict="skip").tally == Tally(3, skipped=1, failed=2)
