@@ -45,9 +45,8 @@ def test_a_row_that_really_clashes_is_refused_alone(make_pair: MakePair) -> None
 
 
 def test_rows_that_step_aside_keep_what_is_theirs_alone(make_pair: MakePair) -> None:
-    pair = make_pair(
-        schema=NOT_NULL, target_schema=NOT_NULL.replace("v text", "v text, mine text default 'new'")
-    )
+    ours = NOT_NULL.replace("v text", "v text, mine text default 'new'")
+    pair = make_pair(schema=NOT_NULL, target_schema=ours)
     pair.source("insert into t values (1, 'b'), (2, 'a')")
     pair.target("insert into t values (1, 'a', null, 'one'), (2, 'b', null, 'two')")
     assert pulled(pair).tally == Tally(2, updated=2)
