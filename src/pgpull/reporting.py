@@ -48,6 +48,7 @@ from pgpull.wording import (
     failures_text,
     forecast_json,
     forecast_lines,
+    in_one_line,
     offer_lines,
     opening_lines,
     outcome_lines,
@@ -250,7 +251,7 @@ class Reporter(Listener):
     def failed_at(self, failure: Failure) -> None:
         """Say which of several tables could not be pulled, and why."""
         self._stop_bar()
-        message = f"{failure.table}: {failure.error.message}"
+        message = f"{in_one_line(str(failure.table))}: {failure.error.message}"
         self._record(logging.ERROR, message)
         self._errors.print(Text.assemble(("failed: ", "bold red"), message), soft_wrap=True)
         if failure.error.hint:

@@ -54,6 +54,14 @@ def tally_text(tally: Tally) -> str:
     return f"fetched {fetched:,} = " + " + ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
+def short_tally_text(tally: Tally) -> str:
+    """Return a tally as a sum of what there is of it, for a line among many."""
+    counts = asdict(tally)
+    fetched = counts.pop("fetched")
+    parts = [f"{name} {count:,}" for name, count in counts.items() if count]
+    return f"fetched {fetched:,}" + (f" = {' + '.join(parts)}" if parts else "")
+
+
 def outcome_lines(report: Report) -> list[str]:
     """Return what else there is to say of a pull that went well."""
     lines = []
@@ -73,12 +81,12 @@ def pace_text(tally: Tally, size: int, seconds: float) -> str:
 
 def reject_text(reject: Reject) -> str:
     """Return a reject in one line: its key and the reason, none of its other values."""
-    key = ", ".join(f"{name}={_in_one_line(value)}" for name, value in reject.key.items())
+    key = ", ".join(f"{name}={in_one_line(value)}" for name, value in reject.key.items())
     place = f" on {reject.constraint}" if reject.constraint else f" in {reject.column}" if reject.column else ""
     return f"refused {reject.table} {key}: {reject.sqlstate} {reject.condition}{place}: {reject.fact}"
 
 
-def _in_one_line(value: str | None) -> str:
+def in_one_line(value: str | None) -> str:
     """Spell out line breaks and what drives a terminal."""
     return value if value and value.isprintable() else json.dumps(value, ensure_ascii=False)
 
@@ -106,7 +114,7 @@ def done_line(report: Report) -> str:
     why = f"; along {', '.join(plan.why)}" if plan.why else ""
     deleted = f"; deleted {report.deleted:,}" if report.deleted else ""
     kept = f"; kept {report.kept:,} that others refer to" if report.kept else ""
-    return f"{_in_one_line(str(plan.table))}: {tally_text(report.tally)}{deleted}{kept}{why}"
+    return f"{in_one_line(str(plan.table))}: {short_tally_text(report.tally)}{deleted}{kept}{why}"
 
 
 def offer_lines(recipes: Recipes) -> list[str]:
@@ -215,7 +223,7 @@ _SHORT = 36
 
 
 def _short(value: str | None) -> str:
-    text = "NULL" if value is None else _in_one_line(value)
+    text = "NULL" if value is None else in_one_line(value)
     return f"{text[: _SHORT - 1]}…" if text and len(text) > _SHORT else text or "''"
 
 
@@ -254,7 +262,7 @@ def difference_lines(difference: Difference) -> list[str]:
     )
     names = {"missing": "missing", "changed": "changed", "extra": "here only"}
     keys = [
-        f"  {names[state]:<9} " + ", ".join(f"{name}={_in_one_line(value)}" for name, value in key.items())
+        f"  {names[state]:<9} " + ", ".join(f"{name}={in_one_line(value)}" for name, value in key.items())
         for state, key in difference.keys
     ]
     total = found.missing + found.changed + (found.extra or 0)
@@ -303,7 +311,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def failures_text(failures: Sequence[Failure]) -> str:
     """Return how many tables failed, and which."""
-    names = ", ".join(_in_one_line(str(failure.table)) or "" for failure in failures)
+    names = ", ".join(in_one_line(str(failure.table)) or "" for failure in failures)
     return f"{_tables(len(failures))} failed: {names}"
 
 
@@ -320,7 +328,7 @@ def outlook_line(forecast: Forecast) -> str:
     deleted = f"; delete {forecast.deleted:,}" if forecast.deleted else ""
     reasons = ", ".join(f"{refusal.rows:,} for {refusal.reason}" for refusal in forecast.refusals)
     refused = f"; refused: {reasons}" if reasons else ""
-    return f"{_in_one_line(str(plan.table))}: {tally_text(forecast.tally)}{deleted}{refused}{why}"
+    return f"{in_one_line(str(plan.table))}: {short_tally_text(forecast.tally)}{deleted}{refused}{why}"
 
 
 def outlook_json(outlook: Outlook) -> dict[str, Any]:
