@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-stop test lint bench clean
+.PHONY: help demo demo-stop test coverage lint bench clean
 
 help:
 	@echo "make demo       two private Postgres servers, and the message table pulled between them"
 	@echo "make demo-stop  stop them and remove their data"
 	@echo "make test       lint, types, and the tests on real servers"
+	@echo "make coverage   the tests, and which lines they reach"
 	@echo "make bench      pgpull beside a raw pipe, pg_dump and a naive script (some half an hour)"
 
 demo: $(VENV)/embedded
@@ -19,7 +20,10 @@ demo-stop: $(VENV)/embedded
 	$(BIN)/pgpull demo --stop
 
 test: lint
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal
+
+coverage: $(VENV)/test
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

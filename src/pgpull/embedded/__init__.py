@@ -147,7 +147,10 @@ def create_database(url: str, name: str) -> str:
     wanted = urlsplit(url)._replace(path="/" + quote(name, safe="")).geturl()
     if _lets_in(wanted):
         return wanted
-    done = run([str(binary("createdb")), "--maintenance-db", url, "--", name])
+    asked = urlsplit(url)
+    # a PGOPTIONS of the user's may say that nothing is to be written, and is meant for other servers
+    writable = asked._replace(query="&".join(filter(None, (asked.query, "options="))))
+    done = run([str(binary("createdb")), "--maintenance-db", writable.geturl(), "--", name])
     # Somebody else may have created it in between.
     if done.returncode != 0 and not _lets_in(wanted):
         raise ConnectFailed(f"the database {name} cannot be created: {done.stderr.strip()}")
