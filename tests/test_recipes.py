@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pgpull import PlanError, Report, SettingsError, UsageError, pull
 from pgpull.endpoints import endpoint_of
 from pgpull.model import Job
-from pgpull.recipes import Recipes, read
+from pgpull.recipe_file import read
+from pgpull.recipes import Entry, Recipes
 from pgpull.running import run
 from pgpull.shapes import TableName, TablePattern
-from pgpull.toml_lines import line_of
 from tests.conftest import MakePair
 from tests.support import Pair
 from tests.test_cli import PGPULL, SCRIPT, call, on
@@ -69,17 +69,20 @@ def request_for(job: Job, table: str) -> Any:
 
 
 def test_rules_for_a_table_win_over_defaults_and_the_command_line_over_both() -> None:
-    job = recipes().job([("askwealth.message", {"on_conflict": "skip"})])
+    job = recipes().job([Entry("askwealth.message")], {"on_conflict": "skip"})
     asked = request_for(job, "askwealth.message")
     assert (asked.on_conflict, asked.without) == ("skip", ("annotations",))
-    assert request_for(recipes().job([("askwealth.message", {})]), "askwealth.message").on_conflict == "update"
+    assert (
+        request_for(recipes().job([Entry("askwealth.message")], {}), "askwealth.message").on_conflict
+        == "update"
+    )
 
 
 def test_a_pattern_means_each_table_with_its_own_rules() -> None:
-    job = recipes().job([("askwealth.*", {})])
+    job = recipes().job([Entry("askwealth.*")], {})
     assert request_for(job, "askwealth.message").without == ("annotations",)
     assert request_for(job, "askwealth.thread").keep == ("title",)
-    assert request_for(recipes().job([("*.*", {})]), "other.table").keep == ()
+    assert request_for(recipes().job([Entry("*.*")], {}), "other.table").keep == ()
 
 
 def test_a_recipe_fills_its_parameters_in() -> None:
@@ -99,7 +102,63 @@ def test_a_value_in_a_condition_is_a_quoted_text() -> None:
     job = recipes().recipe(
         "messages", {"from": "2025-01-01", "to": "2025-02-01", "thread": "x' or true --"}, {}
     )
-    assert request_for(job, "askwealth.message").scope.where == "thread_id = 'x'' or true --' -- and no other"
+    assert request_for(job, "askwealth.message").scope.where == "thread_id = ('x'' or true --') -- and no other"
+
+
+def test_the_rule_that_names_a_table_wins_over_patterns_wherever_it_stands() -> None:
+    file = recipes("[tables.'s.*']\nkeep = ['p']\n[tables.'s.t']\nkeep = ['e']\n[tables.'*.*']\nkeep = ['q']\n")
+    for asked in ("s.t", "s.*"):
+        assert request_for(file.job([Entry(asked)], {}), "s.t").keep == ("e",)
+    assert request_for(file.job([Entry("s.u")], {}), "s.u").keep == ("p",)
+
+
+def test_a_standing_window_waits_for_an_end() -> None:
+    file = recipes("[tables.t]\nwindow = 'changed_at'\n")
+    assert request_for(file.job([Entry("t")], {}), "t").scope.window is None
+    for words in ({"since": "2025-01-01"}, {"new": True}):
+        assert request_for(file.job([Entry("t")], words), "t").scope.window.column == "changed_at"
+
+
+def test_a_window_asked_for_without_an_end_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no end"):
+        recipes("[tables.t]\nwindow = 'changed_at'\n").job([Entry("t")], {"window": "made_at"})
+
+
+def test_rules_of_tables_that_a_pattern_does_not_mean_have_no_say() -> None:
+    file = recipes("[tables.'other.t']\nsince = 2025-06-01\n")
+    assert len(file.job([Entry("s.*")], {"until": "2025-01-01"}).wanted) == 1
+
+
+def test_dates_and_numbers_need_no_quotes() -> None:
+    file = recipes(
+        "[tables.t]\nsince = 2025-01-31\nmax_errors = 5\nequals = { a = 1, b = true, c = 2025-01-31 }\n"
+    )
+    asked = request_for(file.job([Entry("t")], {}), "t")
+    assert asked.scope.window.since.isoformat() == "2025-01-31T00:00:00+00:00"
+    assert asked.scope.equals == (("a", "1"), ("b", "true"), ("c", "2025-01-31"))
+    assert str(asked.max_errors) == "5"
+
+
+OPTIONAL = """
+[recipes.r]
+parameters = { from = { optional = true }, thread = { optional = true } }
+tables = [{ table = "t", window = "at", since = "{from}", equals = { thread_id = "{thread}" } }]
+"""
+
+
+def test_what_an_optional_parameter_would_be_put_into_goes_with_it() -> None:
+    none = request_for(recipes(OPTIONAL).recipe("r", {}, {}), "t").scope
+    assert (none.window, none.equals) == (None, ())
+    both = request_for(recipes(OPTIONAL).recipe("r", {"from": "2025-01-01", "thread": "7"}, {}), "t").scope
+    assert (both.window.column, both.equals) == ("at", (("thread_id", "7"),))
+
+
+@pytest.mark.parametrize("where", ["tags @> '{urgent}'", "v ~ '^a$' and tags = '{x,y}'", 'x = "{q}"'])
+def test_braces_in_a_text_are_its_own_where_they_name_no_parameter(where: str) -> None:
+    quoted = where.replace('"', '\\"')
+    text = f'[recipes.r]\nparameters = {{id = ""}}\nwhere = "{quoted} and id = {{id}}"\ntables = ["t"]\n'
+    job = recipes(text).recipe("r", {"id": "1"}, {})
+    assert request_for(job, "t").scope.where == f"{where} and id = ('1')"
 
 
 def test_a_pyproject_may_hold_it_all() -> None:
@@ -118,30 +177,56 @@ def test_a_pyproject_may_hold_it_all() -> None:
         ("[defaults]\non_conflit = 'skip'\n", 2, "'on_conflit' is not known here", "did you mean on_conflict?"),
         ("\n\n[recipe.x]\ntables = []\n", 3, "'recipe' is not known here", "did you mean recipes?"),
         ("[defaults]\nbatch_size = 0\n", 2, "greater than or equal to 1", ""),
-        ("[defaults]\non_conflict = 'merge'\n", 2, "'skip' or 'update'", ""),
-        ("[tables.'a.b']\nmask = {}\n", 2, "'mask' is not known here", "allowed: since"),
+        ("[defaults]\non_conflict = 'merge'\n", 2, "not skip or update: 'merge'", "skip leaves"),
+        ("[tables.'a.b']\nmask = {}\n", 2, 'tables."a.b".mask: masks are still to come', "without"),
+        ("[tables.'a.b']\nxyz = {}\n", 2, "'xyz' is not known here", "allowed: since"),
+        ("[defaults]\nsince = 'yesterday'\n", 2, "not a date: 'yesterday'", "write a date"),
+        ("[defaults]\nsince = '{x}'\n", 2, "not a date: '{x}'", "only recipes have parameters"),
+        ("[defaults]\nmax_errors = 'few'\n", 2, "not a number or a percentage: 'few'", "2%"),
+        ("[defaults]\ntimezone = 'Mars'\n", 2, "no time zone is called 'Mars'", "IANA"),
+        ("[defaults]\noverlap = 'soon'\n", 2, "not a stretch of time: 'soon'", "15min"),
+        ("[defaults]\nwhere = ' '\n", 2, "it is empty", "leave it out"),
+        ("[defaults]\nverify = 'yes'\n", 2, "not true or false: 'yes'", ""),
+        ("defaults = 5\n", 1, "defaults: not a table: 5", ""),
+        ("[recipes.r]\n\ntables = [{since = 2025-01-01}]\n", 3, "tables[1]: table is missing", ""),
+        ("[recipes.r]\nparameters = {str = {hlp = ''}}\ntables = ['a']\n", 2, "parameters.str.hlp", "help?"),
+        ("[recipes.r]\nparameters = {'a b' = ''}\ntables = ['a']\n", 2, "letters, digits and _", ""),
+        ("[recipes.r]\nequals = {a = 'x{y}'}\nparameters = {y = ''}\ntables = ['a']\n", 2, "a part of", ""),
+        ("[recipes.r]\nsince = '{frm}'\nparameters = {from = ''}\ntables = ['a']\n", 2, "{frm}", "mean from?"),
         ("[tables.'a.b.c']\nkeep = []\n", 1, "not a table's name", ""),
         ("[recipes.r]\ntables = [\n  'a.b',\n  { tabel = 'a.b' },\n]\n", 4, "'tabel' is", "mean table?"),
-        ("[recipes.r]\ntables = []\n", 2, "at least 1", ""),
+        ("[recipes.r]\ntables = []\n", 2, "it is empty", ""),
         (
             "[[recipes.r.tables]]\ntable = 'a'\n[[recipes.r.tables]]\ntable = 'b'\nwher = 'x'\n",
             5,
             "'wher'",
             "where",
         ),
-        ("[recipes.r]\nwhere = 'a = {x}'\ntables = ['a']\n", 1, "{x} is no parameter", ""),
-        ("[recipes.r]\nparameters = {x = ''}\ntables = ['a']\n", 1, "x is used nowhere", ""),
+        ("[recipes.r]\nwhere = 'a = {x}'\ntables = ['a']\n", 2, "{x} is no parameter", ""),
+        ("[recipes.r]\nparameters = {x = ''}\ntables = ['a']\n", 2, "used nowhere: write {x}", ""),
         (
             "[recipes.r]\nparameters = {x = ''}\nwhere = \"a = '{x}'\"\ntables = ['a']\n",
-            1,
+            3,
             "stands in quotes",
             "",
         ),
         (
             "[recipes.r]\nparameters = {x = ''}\nwhere = 'a = {x} /* */'\ntables = ['a']\n",
-            1,
-            "may hold no /*",
+            3,
+            "may not hold /*",
             "",
+        ),
+        (
+            "[recipes.r]\nparameters = {x = {optional = true}}\nwhere = 'a = {x}'\ntables = ['a']\n",
+            3,
+            "{x} is optional",
+            "",
+        ),
+        (
+            "[recipes.r]\nsince = '{x}'\nparameters = {x = {optional = true, default = 'y'}}\ntables = ['a']\n",
+            3,
+            "has a default, and is optional",
+            "keep one",
         ),
     ],
 )
@@ -156,30 +241,11 @@ def test_what_is_no_toml_is_refused_with_its_line() -> None:
     assert "line 2" in refused("[defaults]\nwhere = \n").message
 
 
-def test_a_line_is_found_for_every_kind_of_key() -> None:
-    text = """a = 1
-[t."x.y"]
-"q k".z = 2
-# c = 3
-[[l]]
-b = 1
-[[l]]
-b = 2
-m = [
-  { n = 1 },
-  { n = 2 },
-]
-"""
-    places: list[tuple[str | int, ...]] = [("a",), ("t", "x.y"), ("t", "x.y", "q k", "z")]
-    places += [("l", 0, "b"), ("l", 1, "b"), ("l", 1, "m", 1, "n")]
-    assert [line_of(text, place) for place in places] == [1, 2, 3, 6, 8, 11]
-
-
 def test_parameters_are_asked_for_by_name() -> None:
     with pytest.raises(UsageError, match="there is no recipe 'tread'") as caught:
         recipes().recipe("tread", {}, {})
     assert "did you mean thread?" in caught.value.hint
-    with pytest.raises(UsageError, match="needs id: the thread's uuid") as caught:
+    with pytest.raises(UsageError, match=r"needs id \(the thread's uuid\)") as caught:
         recipes().recipe("thread", {}, {})
     assert "--set id=VALUE" in caught.value.hint
     with pytest.raises(UsageError, match="has no parameter 'idd'"):
