@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pgpull import PlanError, Report, SettingsError, UsageError, pull
-from pgpull.model import Job
+from pgpull import PlanError, Report, SettingsError, UsageError, diff, pull
+from pgpull.model import Job, Method
 from pgpull.recipe_file import read
 from pgpull.recipes import Entry, Recipes
 from pgpull.shapes import TableName, TablePattern
 from tests.conftest import MakePair
 from tests.support import Pair
-from tests.test_cli import PGPULL, SCRIPT, call, on
+from tests.test_cli import PGPULL, ROOT, SCRIPT, TABLES, call, on
 
 MESSAGES = """
 [defaults]
@@ -370,23 +372,59 @@ def test_a_key_cannot_be_left_out(make_pair: MakePair) -> None:
         pulled(pair, "t", without=["id"])
 
 
-def test_the_script_is_a_recipe(pair: Pair, tmp_path: Path) -> None:
+def test_what_is_to_be_kept_is_not_replaced(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, note text)")
+    pair.source("insert into t values (1, 'theirs')")
+    pair.target("insert into t values (1, 'mine')")
+    with pytest.raises(PlanError, match="--replace would lose the local note") as caught:
+        pulled(pair, "t", keep=["note"], replace=True)
+    assert "--on-conflict update" in caught.value.hint
+    assert pair.target("select * from t") == [(1, "mine")]
+
+
+def test_a_diff_passes_over_columns_that_are_left_out_or_kept(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text, note text)")
+    pair.source("insert into t values (1, 'theirs', 'theirs')")
+    pair.target("insert into t values (1, 'mine', 'mine')")
+    for words, code in (([], 5), (["--without", "v"], 5), (["--without", "v", "--keep", "note"], 0)):
+        assert call(PGPULL, "diff", "t", *words, **on(pair)).returncode == code
+    [found] = diff("t", source=pair.source_url, target=pair.target_url, without=["v", "note"])
+    assert found.equal
+
+
+def test_row_versions_are_not_believed_of_other_columns(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text, note text)")
+    pair.source("insert into t select g, 'a', 'theirs' from generate_series(1, 12000) g", "analyze t")
+    pair.target("insert into t select g, 'a', 'mine' from generate_series(1, 12000) g", "analyze t")
+    kept = pulled(pair, "t", keep=["note"], on_conflict="update")
+    assert (kept.tally.skipped, pulled(pair, "t", keep=["note"], on_conflict="update").plan.method) == (
+        12000,
+        Method.VERSIONS,
+    )
+    assert pulled(pair, "t", on_conflict="update").tally.updated == 12000
+
+
+SCRIPT_AS_RECIPE = (ROOT / "docs" / "recipes.md").read_text().split("```toml\n")[1].split("```")[0]
+
+
+@pytest.mark.parametrize("chosen", ["", "from", "to", "from to", "thread", "from to thread"])
+def test_the_script_is_a_recipe(pair: Pair, tmp_path: Path, chosen: str) -> None:
     pair.add_messages("source", 100)
     [(thread,)] = pair.source(
         "select thread_id::text from askwealth.message order by created_at limit 1 offset 30"
     )
-    file = tmp_path / "pgpull.toml"
-    file.write_text(MESSAGES)
-    window = ["2025-01-01", "2025-01-09"]
-    first, end = window
-    script = call(SCRIPT, "--from-date", first, "--to-date", end, "--thread-id", thread, **on(pair))
-    here = pair.target("select message_id from askwealth.message order by 1")
+    (tmp_path / "pgpull.toml").write_text(SCRIPT_AS_RECIPE)
+    given = {"from": "2025-01-02", "to": "2025-01-04", "thread": thread}
+    options = {"from": "--from-date", "to": "--to-date", "thread": "--thread-id"}
+    names = chosen.split()
+    script = call(SCRIPT, *(word for name in names for word in (options[name], given[name])), **on(pair))
+    here = pair.images("target", "askwealth.message")
     pair.target("truncate askwealth.message")
-    values = [f"--set=from={first}", f"--set=to={end}", f"--set=thread={thread}"]
-    recipe = call(PGPULL, "run", "messages", *values, "--config", str(file), **on(pair))
-    assert (script.returncode, recipe.returncode) == (0, 0), recipe.stderr
-    assert pair.target("select message_id from askwealth.message order by 1") == here
-    assert len(here) == 10
+    recipe = call(PGPULL, "run", "messages", *(f"--set={name}={given[name]}" for name in names), **on(pair))
+    assert (script.returncode, recipe.returncode) == (0, 0), script.stderr + recipe.stderr
+    assert pair.images("target", "askwealth.message") == here
+    said = [re.findall("^(?:WHAT|HOW|fetched).*", done.stdout, re.MULTILINE) for done in (script, recipe)]
+    assert said[0] == said[1]
 
 
 def test_the_command_line_lists_runs_and_rehearses_recipes(pair: Pair, tmp_path: Path) -> None:
@@ -409,13 +447,89 @@ def test_the_command_line_lists_runs_and_rehearses_recipes(pair: Pair, tmp_path:
     assert "hint: add --set id=VALUE" in wrong.stderr
 
 
-def test_rules_hold_for_plain_pulls_too(pair: Pair, tmp_path: Path) -> None:
-    pair.add_messages("source", 10)
-    file = tmp_path / "pgpull.toml"
-    file.write_text(MESSAGES)
-    done = call(PGPULL, "pull", "askwealth.message", "--config", str(file), **on(pair))
+@pytest.fixture
+def ruled(pair: Pair, tmp_path: Path) -> Pair:
+    """Give a pair beside a file with a rule for its table."""
+    pair.add_messages("source", 30)
+    (tmp_path / "pgpull.toml").write_text(
+        "[tables.'askwealth.message']\nwithout = ['annotations']\nwindow = 'created_at'\nuntil = 2025-01-02\n"
+    )
+    return pair
+
+
+@pytest.mark.parametrize("command", [[*PGPULL, "pull", "askwealth.message"], [*TABLES, "askwealth.*"], SCRIPT])
+def test_rules_hold_whatever_pulls(ruled: Pair, command: list[str]) -> None:
+    done = call(command, **on(ruled))
     assert done.returncode == 0, done.stderr
-    assert pair.target("select count(*), count(annotations) from askwealth.message") == [(10, 0)]
+    assert ruled.target("select count(*), count(annotations) from askwealth.message") == [(24, 0)]
+
+
+def test_rules_hold_where_nothing_is_pulled(ruled: Pair) -> None:
+    shown = call(PGPULL, "status", "askwealth.message", **on(ruled))
+    assert "24 missing here" in shown.stdout
+    assert "24 missing here" in call(SCRIPT, "--status", **on(ruled)).stdout
+    assert "5 columns" in call(PGPULL, "check", "askwealth.message", **on(ruled)).stdout
+    pulled(ruled, "askwealth.message", until="2025-01-02", without=["annotations"])
+    assert call(PGPULL, "diff", "askwealth.message", **on(ruled)).returncode == 0
+    assert "DIFFERENT" in call(PGPULL, "diff", "askwealth.message", "--until", "2025-01-03", **on(ruled)).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["run", "r", "--set", "x=1", "--set", "x=2"], "--set gives x a value twice", "one value"),
+        (["run", "r", "--set", "S3cret"], "--set is not NAME=VALUE", "--set id="),
+        (["run", "--set", "x=1"], "no recipe is named", "pgpull run RECIPE"),
+        (["run", "r"], "the recipe r needs x", "add --set x=VALUE"),
+        (["run", "r", "--set", "y=1"], "has no parameter 'y'", "allowed: x"),
+        (["run", "q"], "there is no recipe 'q'", "allowed: r"),
+        (["run", "r", "--config", "nix.toml"], "nix.toml cannot be read", "--config"),
+    ],
+)
+def test_a_wrong_word_for_a_recipe_is_refused_before_anything_is_asked(
+    tmp_path: Path, words: list[str], said: str, hint: str
+) -> None:
+    (tmp_path / "pgpull.toml").write_text(
+        "[recipes.r]\nparameters = {x = ''}\nwhere = 'a = {x}'\ntables = ['t']\n"
+    )
+    done = call(PGPULL, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert hint in done.stderr
+    assert "S3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[tool.pgpull.recipes.r]\ntables = ['t']\n", True),
+        ("tool.pgpull.recipes.r.tables = ['t']\n", True),
+        ("[tool.pgpullx]\na = 1\n", False),
+        ("# pgpull\n[project\n", False),
+        ("tool = 'pgpull'\n", False),
+    ],
+)
+def test_a_pyproject_is_taken_where_it_has_a_word_for_us(tmp_path: Path, text: str, found: bool) -> None:
+    (tmp_path / "pgpull.toml").write_text("[recipes.above]\ntables = ['t']\n")
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    (deep / "pyproject.toml").write_text(text)
+    shown = subprocess.run([*PGPULL, "run"], cwd=deep, text=True, capture_output=True, check=True).stdout
+    assert shown == ("r\n" if found else "above\n")
+
+
+def test_pgpull_toml_wins_over_the_pyproject_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "pgpull.toml").write_text("[recipes.ours]\ntables = ['t']\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.pgpull.recipes.theirs]\ntables = ['t']\n")
+    assert call(PGPULL, "run").stdout == "ours\n"
+
+
+def test_who_has_no_file_does_not_wait_for_its_models() -> None:
+    asked = (
+        "import sys, pgpull.cli, pgpull.settings as s; s.recipes(); print('pgpull.recipe_file' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], text=True, capture_output=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_pattern_within_another_means_what_both_mean() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pgpull.checking import Inspection, make_inspection
+from pgpull.checking import Inspection
 from pgpull.commands import Asked, Options, Version, checks, compares, failed, looks, pulls
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
@@ -149,17 +149,8 @@ def status(
     options: Options,
 ) -> Question:
     """Show how many rows the server and local hold, by time. Nothing is written."""
-    return make_question(
-        table,
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        by=by,
-        timezone=options.timezone,
-        window_names=_WINDOW_NAMES,
-    )
+    scope = options.scope(table, since=since, until=until, window=window, equals=_equals(equals), where=where)
+    return make_question(table, by=by, window_names=_WINDOW_NAMES, **scope)
 
 
 @app.command()
@@ -208,16 +199,19 @@ def check(
     options: Options,
 ) -> Inspection:
     """Say whether a pull could run, and what to know first. Exit code 3 if it could not; nothing is written."""
-    return make_inspection(
-        tables or (),
-        window=window,
+    if not tables:
+        return Inspection()
+    idle = window if since is None and until is None else None
+    job = options.job(
+        tables,
         since=since,
         until=until,
+        window=None if idle else window,
         equals=_equals(equals),
         where=where,
-        timezone=options.timezone,
         window_names=_WINDOW_NAMES,
     )
+    return Inspection(job, idle)
 
 
 @app.command("demo")

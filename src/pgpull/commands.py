@@ -147,6 +147,15 @@ class Options:
         """
         return recipes(self.config).request(TableName.parse(table), _merged(self.said(), what))
 
+    def scope(self, table: str, **what: Any) -> dict[str, Any]:
+        """Return which rows of a table are meant: what is said, and else what the rules of the file say.
+
+        Raises:
+            UsageError: the name is none.
+        """
+        standing = recipes(self.config).rules_for(TableName.parse(table))
+        return _merged({n: w for n, w in standing.items() if n in _SCOPE}, self.said(), what)
+
     def job(self, tables: Sequence[str], exclude: Sequence[str] = (), **what: Any) -> Job:
         """Make a job out of tables and what is asked for of each, with these options.
 
@@ -183,6 +192,10 @@ _SAYINGS = (
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Put what was said together; what comes later wins, where it says anything at all."""
     return {name: word for layer in layers for name, word in layer.items() if word not in (None, {}, [])}
+
+
+_SCOPE = ("since", "until", "window", "equals", "where", "timezone")
+"""What may stand in a file of which rows are meant."""
 
 
 _LOOKING = ("env_file", "config", "timezone", "log_file", "version", "json", "quiet", "verbose")

@@ -395,7 +395,7 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
         yield f"the table has no key: rows are told apart by what they hold{changed}"
     if request.without:
         yield f"left out as asked: {_listed(request.without)}"
-    if request.keep and request.on_conflict is OnConflict.UPDATE:
+    if request.keep:
         yield f"an update keeps the local {_listed(request.keep)}, and comparisons pass over it"
     for column in source.columns:
         ours = target.column(column.name)
