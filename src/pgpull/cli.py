@@ -1,13 +1,13 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pgpull.checking import Inspection, make_inspection
-from pgpull.commands import Asked, Options, Version, checks, failed, looks, pulls
+from pgpull.checking import Inspection
+from pgpull.commands import Asked, Options, Version, checks, compares, failed, looks, pulls
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import Job
@@ -113,16 +113,24 @@ def run_recipe(
     """Pull what a recipe of pgpull.toml says."""
     file = recipes(options.config)
     if recipe is None:
+        if values:
+            raise UsageError("--set gives a parameter its value, and no recipe is named", "pgpull run RECIPE")
         return file
     along = {name: word for name, word in options.along.items() if word}
-    return file.recipe(recipe, dict(map(_assigned, values or ())), {**options.said(), **along})
+    return file.recipe(recipe, _assigned(values or ()), {**options.said(), **along})
 
 
-def _assigned(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign):
-        raise UsageError(f"--set is not NAME=VALUE: {text!r}", "write --set id=...")
-    return name, value
+def _assigned(texts: Sequence[str]) -> dict[str, str]:
+    """Read the values of parameters; in what is wrong with one, the value is not repeated."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            raise UsageError("--set is not NAME=VALUE: there is no = after a name", "write --set id=...")
+        if name in values:
+            raise UsageError(f"--set gives {name} a value twice", "a parameter has one value")
+        values[name] = value
+    return values
 
 
 @app.command()
@@ -141,21 +149,12 @@ def status(
     options: Options,
 ) -> Question:
     """Show how many rows the server and local hold, by time. Nothing is written."""
-    return make_question(
-        table,
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        by=by,
-        timezone=options.timezone,
-        window_names=_WINDOW_NAMES,
-    )
+    scope = options.scope(table, since=since, until=until, window=window, equals=_equals(equals), where=where)
+    return make_question(table, by=by, window_names=_WINDOW_NAMES, **scope)
 
 
 @app.command()
-@looks
+@compares
 def diff(
     tables: Annotated[list[str], typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides.")],
     since: Since = None,
@@ -200,16 +199,19 @@ def check(
     options: Options,
 ) -> Inspection:
     """Say whether a pull could run, and what to know first. Exit code 3 if it could not; nothing is written."""
-    return make_inspection(
-        tables or (),
-        window=window,
+    if not tables:
+        return Inspection()
+    idle = window if since is None and until is None else None
+    job = options.job(
+        tables,
         since=since,
         until=until,
+        window=None if idle else window,
         equals=_equals(equals),
         where=where,
-        timezone=options.timezone,
         window_names=_WINDOW_NAMES,
     )
+    return Inspection(job, idle)
 
 
 @app.command("demo")

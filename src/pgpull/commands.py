@@ -18,13 +18,13 @@ from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.patience import DEFAULT_RETRIES
-from pgpull.recipes import Recipes
+from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
-from pgpull.requesting import default_rejects, make_request
+from pgpull.requesting import default_rejects
 from pgpull.running import run
 from pgpull.settings import load, recipes
-from pgpull.shapes import TablePattern
+from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
 
 Asked = Request | Job | Question | Matter | Inspection | Recipes
@@ -145,8 +145,16 @@ class Options:
         Raises:
             UsageError: a word makes no sense.
         """
-        rules = recipes(self.config).rules_for(TablePattern.parse_plain(table))
-        return make_request(table, **_merged(rules, self.said(), what))
+        return recipes(self.config).request(TableName.parse(table), _merged(self.said(), what))
+
+    def scope(self, table: str, **what: Any) -> dict[str, Any]:
+        """Return which rows of a table are meant: what is said, and else what the rules of the file say.
+
+        Raises:
+            UsageError: the name is none.
+        """
+        standing = recipes(self.config).rules_for(TableName.parse(table))
+        return _merged({n: w for n, w in standing.items() if n in _SCOPE}, self.said(), what)
 
     def job(self, tables: Sequence[str], exclude: Sequence[str] = (), **what: Any) -> Job:
         """Make a job out of tables and what is asked for of each, with these options.
@@ -156,12 +164,12 @@ class Options:
         """
         if not tables:
             raise UsageError("no table is named", "name one, or a pattern such as 'askwealth.*'")
-        words = _merged({}, self.said(), what)
-        return recipes(self.config).job(((table, words) for table in tables), exclude=exclude, **self.along)
+        words = _merged(self.said(), what)
+        return recipes(self.config).job(map(Entry, tables), words, exclude=exclude, **self.along)
 
     def job_of(self, request: Request) -> Job:
         """Make a job of a request that is made already, and of what comes along."""
-        job = recipes(self.config).job((), **self.along)
+        job = recipes(self.config).job((), {}, **self.along)
         return replace(job, wanted=(Wanted(TablePattern.of(request.table), request),))
 
     @property
@@ -186,6 +194,10 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: word for layer in layers for name, word in layer.items() if word not in (None, {}, [])}
 
 
+_SCOPE = ("since", "until", "window", "equals", "where", "timezone")
+"""What may stand in a file of which rows are meant."""
+
+
 _LOOKING = ("env_file", "config", "timezone", "log_file", "version", "json", "quiet", "verbose")
 """The options that make sense where nothing is written."""
 
@@ -199,9 +211,14 @@ def pulls(command: Callable[..., Asked]) -> Callable[..., None]:
     return _expanded(command, [f.name for f in fields(Options) if f.metadata.get("is_option", True)])
 
 
-def looks(command: Callable[..., Question | Matter]) -> Callable[..., None]:
+def looks(command: Callable[..., Question]) -> Callable[..., None]:
     """Make a command that only looks, as :func:`pulls` makes one: it gets fewer options."""
     return _expanded(command, _LOOKING)
+
+
+def compares(command: Callable[..., Matter]) -> Callable[..., None]:
+    """Make a command that compares rows, as :func:`looks` makes one: it may pass over columns."""
+    return _expanded(command, (*_LOOKING, "without", "keep"))
 
 
 def checks(command: Callable[..., Inspection]) -> Callable[..., None]:

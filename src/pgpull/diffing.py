@@ -21,7 +21,7 @@ from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Job, Request
 from pgpull.rejecting import open_private
-from pgpull.requesting import ScopeWords, make_job, make_request
+from pgpull.requesting import RowWords, make_job, make_request
 from pgpull.results import Difference
 from pgpull.sessions import Session, open_source, open_target
 from pgpull.shapes import TableName
@@ -44,7 +44,7 @@ def diff(
     target: str | URL | Endpoint,
     keys: str | Path | None = None,
     listener: Listener | None = None,
-    **words: Unpack[ScopeWords],
+    **words: Unpack[RowWords],
 ) -> list[Difference]:
     """Compare tables, or their rows in scope, by a hash of each row; all at one instant of the source.
 
@@ -55,7 +55,8 @@ def diff(
         keys: file for all keys that differ, JSON lines, mode 0600; written anew.
         listener: hears how it goes on.
         words: which rows: ``since``, ``until``, ``window``, ``equals``, ``where``, ``timezone``, as
-            :func:`pgpull.pull` takes them.
+            :func:`pgpull.pull` takes them; columns that are left out (``without``) or kept as they are here
+            (``keep``) are not compared.
 
     Returns:
         A difference for each table; ``difference.equal`` tells.

@@ -228,6 +228,11 @@ def _check_named_columns(request: Request, source: Shape, target: Shape) -> None
     for name in request.keep:
         if target.column(name) is None:
             raise _no_such_column(target, name)
+    if request.keep and request.replace:
+        raise PlanError(
+            f"--replace would lose the local {_listed(request.keep)} of {target.table} that is to be kept",
+            "take over what changed with --on-conflict update, and what is gone with --mirror",
+        )
 
 
 def _shared_columns(request: Request, source: Shape, target: Shape, role: str) -> tuple[str, ...]:
@@ -390,7 +395,7 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
         yield f"the table has no key: rows are told apart by what they hold{changed}"
     if request.without:
         yield f"left out as asked: {_listed(request.without)}"
-    if request.keep and request.on_conflict is OnConflict.UPDATE:
+    if request.keep:
         yield f"an update keeps the local {_listed(request.keep)}, and comparisons pass over it"
     for column in source.columns:
         ours = target.column(column.name)

@@ -38,7 +38,14 @@ class ScopeWords(TypedDict, total=False):
     window_names: tuple[str, str]
 
 
-class Words(ScopeWords, total=False):
+class RowWords(ScopeWords, total=False):
+    """Which rows are meant, and which of their columns."""
+
+    without: Sequence[str]
+    keep: Sequence[str]
+
+
+class Words(RowWords, total=False):
     """Which rows are meant, and how they are written."""
 
     on_conflict: str
@@ -51,8 +58,6 @@ class Words(ScopeWords, total=False):
     overlap: str | timedelta
     verify: bool
     row_versions: bool
-    without: Sequence[str]
-    keep: Sequence[str]
 
 
 class JobWords(TypedDict, total=False):

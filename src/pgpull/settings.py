@@ -21,7 +21,6 @@ from pgpull import embedded
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError
 from pgpull.recipes import Recipes
-from pgpull.recipes import read as read_recipes
 
 COMMAND_SECONDS: Final = 60
 
@@ -111,8 +110,10 @@ def recipes(config: Path | None = None) -> Recipes:
     path = config or _found_config()
     if path is None:
         return Recipes()
+    from pgpull.recipe_file import read  # its models take a while to make: only who has a file waits for them
+
     try:
-        return read_recipes(path, path.read_text(encoding="utf-8"))
+        return read(path, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"the file {path} cannot be read: {why}", "check --config") from None
@@ -122,10 +123,21 @@ def _found_config() -> Path | None:
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "pgpull.toml").is_file():
             return folder / "pgpull.toml"
-        project = folder / "pyproject.toml"
-        if project.is_file() and "[tool.pgpull" in project.read_text(encoding="utf-8", errors="replace"):
-            return project
+        if _holds_ours(folder / "pyproject.toml"):
+            return folder / "pyproject.toml"
     return None
+
+
+def _holds_ours(project: Path) -> bool:
+    try:
+        text = project.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # there is none, or it is not ours to complain of
+        return False
+    if "pgpull" not in text:
+        return False
+    from pgpull.recipe_file import holds_ours
+
+    return holds_ours(text)
 
 
 def environment_without_databases() -> dict[str, str]:

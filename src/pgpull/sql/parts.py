@@ -41,6 +41,14 @@ def verbatim(text: str) -> SQL:
     return SQL(text)
 
 
+def quoted_text(value: str) -> str:
+    """Spell a text so that it is one value, whatever stands beside it: quoted, and in parentheses.
+
+    Without them a quote would join what is quoted before it, and a word such as ``E`` would change its meaning.
+    """
+    return f"({Literal(value).as_string(None).strip()})"
+
+
 # --- the scope -------------------------------------------------------------------------------------------
 
 
