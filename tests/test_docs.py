@@ -93,7 +93,13 @@ def test_every_option_is_on_the_operators_page_and_every_documented_one_exists()
     page = (ROOT / "data_migrations" / "README.md").read_text()
     known: set[str] = set()
     scripts = [[str(ROOT / "data_migrations" / name)] for name in ("load_messages.py", "load_tables.py")]
-    for words in (*scripts, ["-m", "pgpull", "status"], ["-m", "pgpull", "diff"], ["-m", "pgpull", "check"]):
+    for words in (
+        *scripts,
+        ["-m", "pgpull", "status"],
+        ["-m", "pgpull", "diff"],
+        ["-m", "pgpull", "check"],
+        ["-m", "pgpull", "run"],
+    ):
         command, wide = [sys.executable, *words, "--help"], {**os.environ, "COLUMNS": "200"}
         shown = subprocess.run(command, env=wide, text=True, capture_output=True, check=True).stdout
         known |= set(re.findall(r"--[a-z][a-z-]+", shown))

@@ -13,7 +13,7 @@ from typing import Any
 
 from pgpull.guarding import is_local
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
-from pgpull.recipes import Recipes
+from pgpull.recipes import Parameter, Recipes
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 
@@ -128,9 +128,14 @@ def offer_lines(recipes: Recipes) -> list[str]:
     for offer in recipes.offers:
         lines.append(f"{offer.name}  {offer.description}".rstrip())
         for parameter in offer.parameters:
-            default = f" (default: {parameter.default})" if parameter.default is not None else ""
-            lines.append(f"    --set {parameter.name}=...  {parameter.help}{default}".rstrip())
+            lines.append(f"    --set {parameter.name}=...  {parameter.help} {_unless_set(parameter)}".rstrip())
     return lines
+
+
+def _unless_set(parameter: Parameter) -> str:
+    if parameter.optional:
+        return "(may be left out)"
+    return f"(default: {parameter.default})" if parameter.default is not None else ""
 
 
 def opening_lines(plans: Sequence[Plan], source: Session, target: Session) -> list[tuple[str, str]]:
