@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
 from psycopg.sql import Composed
 
 from pgpull import sql
-from pgpull.diagnosis import TARGET, translated
+from pgpull.diagnosis import TARGET, lost, translated
+from pgpull.errors import ConnectionLost
 from pgpull.model import Plan, Strategy
 from pgpull.patience import Patience
 from pgpull.planning import held_triggers
-from pgpull.rejecting import reject_of
+from pgpull.rejecting import orphan, reject_of
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen
 from pgpull.sql import waiting
@@ -31,6 +33,10 @@ _NOT_THE_ROWS = ("08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53
 _UNIQUE_VIOLATION = "23505"
 _FOREIGN_KEY_VIOLATION = "23503"
 _VALUE_TAKEN = ("23505", "23P01")
+
+
+Orphan = tuple[int, list[str | None]]
+"""The number of the tie by which a row has no parent, and the row, spelled out."""
 
 
 class RowsRefused(Exception):
@@ -69,11 +75,13 @@ class Applier:
         """Whether a row was there that should not have been: from then on, batches are merged."""
         self._staged = False
         self._sets_aside = False
-        """Whether a row came before one that it refers to: from then on, such rows wait."""
+        """Whether a row was refused for want of its parent: from then on, such rows wait, or are taken out."""
         self.waiting = 0
         """Rows that wait."""
         self.waiting_on: psycopg.Connection | None = None
         """The connection that has them."""
+        self._forgot = False
+        """Whether rows waited on an earlier connection, and went with it."""
         self.transactions: list[int] = []
         """The numbers of those that were committed."""
         self._in_doubt: Tally | None = None
@@ -90,9 +98,12 @@ class Applier:
             What became of each part, as soon as it is committed; together they add up to the batch.
 
         Raises:
+            ConnectionLost: the connection is another now, and rows that waited went with the earlier one.
             Stopped: the target cannot go on. What was committed stays.
         """
         yield from self._apply(batch, Strategy.MERGE if self._met or self._sets_aside else strategy)
+        if self._forgot:
+            raise waiting_rows_lost()
 
     def _apply(self, batch: Batch, strategy: Strategy) -> Iterator[Tally]:
         try:
@@ -146,6 +157,7 @@ class Applier:
 
     def _write(self, batch: Batch, strategy: Strategy) -> Tally:
         self._reopen_if_lost()
+        orphans: list[Orphan] = []
         if self._in_doubt:  # its rows may be in, or come in any moment: merging waits for them
             strategy = Strategy.MERGE
         try:
@@ -154,7 +166,7 @@ class Applier:
                     self._make_stage()
                 with self._target.connection.transaction(), self._target.connection.cursor() as cursor:
                     with triggers_held(cursor, self.plan):
-                        tally = self._put(cursor, batch, strategy)
+                        tally = self._put(cursor, batch, strategy, orphans)
                     self._in_doubt = self._really(tally)
                     number = cursor.execute(sql.CURRENT_TRANSACTION).fetchone()
         except RowsRefused:
@@ -163,26 +175,45 @@ class Applier:
         tally, self._in_doubt = self._in_doubt, None
         self.waiting += len(batch) - tally.fetched
         self.transactions += number or ()
+        for tie, row in orphans:
+            self._rejected(orphan(self.plan, row, self.plan.ties[tie].key))
         return tally
 
     def _really(self, tally: Tally) -> Tally:
         """Return what became of a batch, which was written before if it was committed when the connection went.
 
-        All of it was, or nothing: if there was nothing left to write, it was. The number of the transaction
+        All of it was, or nothing: if what it wrote is there already, it was. The number of the transaction
         would not tell, as a server that crashes forgets it, and gives it to somebody else.
         """
-        nothing_left = tally.skipped == tally.fetched
-        return self._in_doubt if self._in_doubt and nothing_left else tally
+        before = self._in_doubt or Tally()
+        written = before.inserted + before.updated
+        if tally.skipped < before.skipped + written:
+            return tally
+        return replace(
+            tally,
+            inserted=tally.inserted + before.inserted,
+            updated=tally.updated + before.updated,
+            skipped=tally.skipped - written,
+        )
 
-    def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy) -> Tally:
+    def _put(self, cursor: psycopg.Cursor, batch: Batch, strategy: Strategy, orphans: list[Orphan]) -> Tally:
         if strategy is Strategy.STRAIGHT:
             inserted = copy_in(cursor, sql.copy_straight(self.plan), batch)
             return Tally(fetched=len(batch), inserted=inserted)
         if self.plan.atomic:  # no commit has emptied it
             cursor.execute(sql.EMPTY_STAGE)
         copy_in(cursor, sql.copy_to_stage(self.plan), batch)
-        aside = cursor.execute(waiting.set_aside(self.plan)).rowcount if self._sets_aside else 0
-        return merged(cursor, self.plan, len(batch) - aside, self._insertion)
+        aside = self._set_aside(cursor, orphans) if self._sets_aside else 0
+        tally = merged(cursor, self.plan, len(batch) - aside - len(orphans), self._insertion)
+        return tally + Tally(len(orphans), failed=len(orphans))
+
+    def _set_aside(self, cursor: psycopg.Cursor, orphans: list[Orphan]) -> int:
+        """Take staged rows out whose parent is not there, and return how many of them wait for it."""
+        if not all(tie.parents for tie in self.plan.ties):
+            orphans += [(tie, row) for tie, *row in cursor.execute(waiting.take_staged_orphans(self.plan))]
+        if any(tie.parents for tie in self.plan.ties):
+            return cursor.execute(waiting.set_aside(self.plan)).rowcount
+        return 0
 
     def _make_stage(self) -> None:
         connection = self._target.connection
@@ -195,9 +226,15 @@ class Applier:
     def _make_waiting(self) -> None:
         connection = self._target.connection
         if self.waiting_on is not connection:
+            self._forgot = self.waiting > 0
             connection.execute(waiting.drop(self.plan))
             connection.execute(waiting.create(self.plan))
             self.waiting_on = connection
+
+
+def waiting_rows_lost() -> ConnectionLost:
+    """Say that the rows have to be read again that waited on a connection which is gone."""
+    return lost(TARGET, RuntimeError("rows that waited for others went with it"))
 
 
 def make_stage(connection: psycopg.Connection, plan: Plan) -> None:

@@ -73,8 +73,9 @@ def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, 
                 owned=owned,
                 privileges=frozenset(privileges),
                 has_heirs=has_heirs,
+                root=TableName(root_schema, root) if root else None,
             )
-            for oid, schema, name, kind, owned, privileges, has_heirs in found
+            for oid, schema, name, kind, owned, privileges, has_heirs, root_schema, root in found
         }
 
 

@@ -277,11 +277,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A foreign key by which a row may refer to one that comes later: of its own table, or around a circle."""
+    """A foreign key of the target's whose parents can be looked for before a row is written."""
 
     key: ForeignKey
-    parent: int
-    """The place in the run of the table that it refers to."""
+    parents: tuple[int, ...] = ()
+    """The places in the run of tables that it refers to and whose rows may come later: of its own table, or
+    around a circle. None where all that come have come before."""
 
 
 @dataclass(frozen=True, slots=True)

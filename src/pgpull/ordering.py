@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pgpull.model import Plan, Tie
@@ -21,9 +21,16 @@ def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
 def parents(shapes: Mapping[TableName, Shape]) -> dict[TableName, tuple[TableName, ...]]:
     """Return, of each table, those of the others that it refers to; itself, if it does."""
     return {
-        table: tuple(dict.fromkeys(parent for key in shape.foreign_keys if (parent := parent_of(key, shapes))))
+        table: tuple(dict.fromkeys(parent for key in shape.foreign_keys for parent in _parents(key, shapes)))
         for table, shape in shapes.items()
     }
+
+
+def _parents(key: ForeignKey, shapes: Mapping[TableName, Shape]) -> list[TableName]:
+    """Return those of some tables that hold rows which a foreign key may refer to."""
+    named = [table for table in (key.table, key.root) if table in shapes][:1]
+    parts = [t for t, shape in shapes.items() if key.kind == "p" and shape.root == key.root != t]
+    return list(dict.fromkeys(named + parts))
 
 
 def groups(shapes: Mapping[TableName, Shape]) -> tuple[Group, ...]:
@@ -42,22 +49,26 @@ def in_order(plans: Sequence[Plan]) -> list[tuple[Plan, ...]]:
     """Put plans in order; see :func:`groups`. Each gets its place, and the ties within its group."""
     by_table = {plan.table: plan for plan in plans}
     ordered = groups({plan.table: plan.target for plan in plans})
-    places = {table: place for place, table in enumerate(table for group in ordered for table in group)}
-    return [
-        tuple(
-            replace(by_table[table], place=places[table], ties=_ties(by_table[table], group, places))
-            for table in group
-        )
-        for group in ordered
-    ]
+    tables = [table for group in ordered for table in group]
+    placed = {table: replace(by_table[table], place=place) for place, table in enumerate(tables)}
+    circles = [[placed[table] for table in group] for group in ordered]
+    return [tuple(_tied(plan, circle) for plan in circle) for circle in circles]
 
 
-def _ties(plan: Plan, group: Group, places: Mapping[TableName, int]) -> tuple[Tie, ...]:
-    return tuple(
-        Tie(key, places[parent])
-        for key in plan.target.foreign_keys
-        if (parent := parent_of(key, group)) and set(key.columns) <= set(plan.columns)
-    )
+def _tied(plan: Plan, group: Sequence[Plan]) -> Plan:
+    return replace(plan, ties=tuple(_ties(plan, {member.table: member for member in group})))
+
+
+def _ties(plan: Plan, group: Mapping[TableName, Plan]) -> Iterator[Tie]:
+    """Yield the foreign keys by which rows may have to wait; and those without which they are refused."""
+    shapes = {table: member.target for table, member in group.items()}
+    for key in plan.target.foreign_keys:
+        later = [group[table] for table in _parents(key, shapes)]
+        travels = set(key.columns) <= set(plan.columns)
+        if not travels or not all(set(key.referred) <= set(parent.columns) for parent in later):
+            continue
+        if later or key.on == plan.table:  # what a single partition needs, the target alone can tell
+            yield Tie(key, tuple(parent.place for parent in later))
 
 
 class _Ordering:

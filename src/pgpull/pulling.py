@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pgpull import pruning, sql, versions
 from pgpull.applying import Applier
 from pgpull.comparing import compare_in_full, unequal
-from pgpull.deciding import decide
+from pgpull.deciding import decide, find
 from pgpull.diagnosis import TARGET, translated
 from pgpull.errors import TooManyRejects
 from pgpull.listening import Listener
 from pgpull.looking import Seen, look
-from pgpull.model import Comparison, Known, Limit, Method, OnConflict, Plan, Request, Scope, Strategy
+from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Request, Scope, Strategy
 from pgpull.moving import Progress, move, move_related
 from pgpull.patience import Patience
 from pgpull.rejecting import RejectsFile
@@ -68,6 +68,11 @@ class TablePull:
         return self.tally.inserted + self.tally.updated + self._deleted
 
     @property
+    def deleted(self) -> int:
+        """Local rows that were deleted."""
+        return self._deleted
+
+    @property
     def kept(self) -> int:
         """Local rows that should be deleted, and are not as other rows refer to them."""
         return self._kept
@@ -110,6 +115,13 @@ class TablePull:
         found = self.plan.comparison
         return (found.extra or 0) if self.request.mirror and found else 0
 
+    def find_kept(self, source: Session) -> None:
+        """Find the local rows once more that should be deleted, and were not."""
+        self._kept = 0
+        found, _ = find(source, self._target, self.plan)
+        self._bytes += found.bytes
+        pruning.put_aside(self._target, self.plan)
+
     # --- move --------------------------------------------------------------------------------------------
 
     def pruned(self, deleted: int, kept: int) -> None:
@@ -141,7 +153,7 @@ class TablePull:
                 if size:
                     self._bytes += size
                     self._tell()
-                    self._check_limit(self.request.max_errors)
+                    self.check_limit()
 
     def _pass_over(self, rows: int) -> None:
         """Count the rows that did not have to move, less those that an earlier pass of this run has written."""
@@ -163,9 +175,15 @@ class TablePull:
         self.tally += tally
         limit = self.request.max_errors
         if limit is not None and limit.rows is not None:  # a share is judged by whole batches
-            self._check_limit(limit)
+            self.check_limit()
 
-    def _check_limit(self, limit: Limit | None) -> None:
+    def check_limit(self) -> None:
+        """Make sure that no more rows have failed than may.
+
+        Raises:
+            TooManyRejects: they have.
+        """
+        limit = self.request.max_errors
         if limit is not None and limit.exceeded_by(self.tally.failed, self.tally.fetched):
             self._tell()
             raise TooManyRejects(
@@ -173,9 +191,9 @@ class TablePull:
                 f"see why in {self._bench.rejects.path}; what was committed stays",
             )
 
-    def rolled_back(self, tally: Tally) -> None:
-        """Hear that everything written since a tally was taken is undone."""
-        self.tally, self._deleted = tally, 0
+    def rolled_back(self, tally: Tally, deleted: int) -> None:
+        """Hear that everything is undone since so much had been counted."""
+        self.tally, self._deleted = tally, deleted
 
     # --- afterwards --------------------------------------------------------------------------------------
 

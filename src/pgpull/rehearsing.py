@@ -473,7 +473,7 @@ class _Rehearsal:
 
     def _is_known(self, key: ForeignKey) -> bool:
         """Whether it can be told which rows would be there that a foreign key refers to."""
-        tied = any(tie.key == key for tie in self._plan.ties)
+        tied = any(tie.parents and tie.key == key for tie in self._plan.ties)
         parent = parent_of(key, self._coming or ())
         if parent is None:
             return key.table == self._plan.table or not tied

@@ -10,7 +10,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from pgpull.diagnosis import condition, fact
 from pgpull.errors import Stopped
 from pgpull.model import Plan, Wire
 from pgpull.results import Reject
-from pgpull.shapes import Column, ForeignKey, quoted
+from pgpull.shapes import Column, ForeignKey, TableName, quoted
 from pgpull.streams import Batch, fields
 
 _FOREIGN_KEY_VIOLATION = "23503"
@@ -65,8 +66,15 @@ def reject_with(plan: Plan, values: Mapping[str, str | None], error: psycopg.Err
     )
 
 
-def orphan(plan: Plan, values: Mapping[str, str | None], key: ForeignKey) -> Reject:
-    """Make a reject of a row whose parent is nowhere, in the words that the target would have used."""
+def orphan(plan: Plan, row: Sequence[str | None], key: ForeignKey) -> Reject:
+    """Make a reject of a row whose parent is nowhere, in the words that the target would have used.
+
+    Args:
+        plan: what was being done.
+        row: the values of the columns that travel, spelled out.
+        key: by which it has no parent.
+    """
+    values = dict(zip(plan.columns, row, strict=True))
     names, missing = ", ".join(key.columns), ", ".join(values[name] or "" for name in key.columns)
     table, parent = quoted(plan.table.name), quoted(key.table.name)
     fact = f"insert or update on table {table} violates foreign key constraint {quoted(key.name)}"
@@ -143,11 +151,22 @@ class RejectsFile:
         if self._file is not None:
             self._file.close()
 
-    def begin_anew(self) -> None:
-        """Forget the rejects of this run so far: they are about to be found again."""
-        if self._file is not None and self.count and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self._file.truncate(self._start)
-        self.count = 0
+    def begin_anew(self, keep: Collection[TableName] = ()) -> None:
+        """Forget the rejects of this run so far: they will be found again, but for those of some tables."""
+        if self._file is None or not self.count or not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            self.count = 0
+            return
+        self.count, end = 0, self._start
+        with suppress(FileNotFoundError), self.path.open("r+b") as file:
+            file.seek(end)
+            while line := file.readline():
+                after = file.tell()
+                if TableName.parse(json.loads(line)["table"]) in keep:
+                    file.seek(end)
+                    end += file.write(line)
+                    self.count += 1
+                file.seek(after)
+            file.truncate(end)
 
     def add(self, reject: Reject) -> None:
         """Write one reject, and see it through to the file.

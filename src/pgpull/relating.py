@@ -58,7 +58,7 @@ def reach(source: Session, target: Session, job: Job, requests: Sequence[Request
     asked = [request.table for request in requests]
     seen, children = _with_children(source, target, job, asked, seen)
     if job.with_parents:
-        seen = _with_parents(source, target, seen)
+        seen = _with_parents(source, target, job, seen)
     both = [table for table in seen.theirs if table in seen.ours]
     found = links((seen.theirs, seen.ours), both)
     model = replace(
@@ -94,11 +94,12 @@ def involved(source: Session, job: Job, asked: Sequence[TableName]) -> list[Tabl
     return list(shapes)
 
 
-def _with_parents(source: Session, target: Session, seen: Seen) -> Seen:
-    """See all tables that are referred to, and those that these refer to."""
+def _with_parents(source: Session, target: Session, job: Job, seen: Seen) -> Seen:
+    """See all tables that are referred to, and those that these refer to; none that is excluded."""
     known = set(seen.theirs)
-    while new := [table for table in parents_of((seen.theirs, seen.ours), seen.theirs) if table not in known]:
-        known.update(new)
+    while referred := set(parents_of((seen.theirs, seen.ours), seen.theirs)) - known:
+        known |= referred
+        new = [table for table in sorted(referred, key=str) if not any(p.matches(table) for p in job.exclude)]
         seen = seen.together(see(source, target, new))
     return seen
 

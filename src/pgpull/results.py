@@ -149,6 +149,8 @@ class Failure:
     error: PgpullError
     tally: Tally = Tally()
     """What had become of its rows by then."""
+    deleted: int = 0
+    """Local rows that had been deleted by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,8 @@ class Summary:
     @property
     def written(self) -> int:
         """Rows that were inserted, updated or deleted."""
-        return self.tally.inserted + self.tally.updated + sum(report.deleted for report in self.reports)
+        deleted = [report.deleted for report in self.reports] + [failure.deleted for failure in self.failures]
+        return self.tally.inserted + self.tally.updated + sum(deleted)
 
     @property
     def exit_code(self) -> int:

@@ -22,6 +22,7 @@ from pgpull.errors import (
     PgpullError,
     Refused,
     Stopped,
+    Unequal,
     UnsafeTarget,
     parent_failed,
 )
@@ -37,6 +38,7 @@ from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Failure, Report, Summary
 from pgpull.sessions import Session, open_source, open_target, reopen
 from pgpull.shapes import TableName, TablePattern
+from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
 
 Group = Sequence[TablePull]
@@ -202,6 +204,7 @@ class _Run:
         self._alone = job.single is not None
         self._pulls: dict[TableName, TablePull] = {}
         self._failures: dict[TableName, Failure] = {}
+        self._under_way: TablePull | None = None
         self._started = time.monotonic()
         self._passes = 0
 
@@ -248,8 +251,9 @@ class _Run:
                 self._prune_first(source, groups)
                 reports: list[Report] = []
                 for unit in _units(groups):
-                    reports += self._pull_unit(source, unit)
-                self._prune_kept(source, groups)
+                    through = self._pull_unit(source, unit)
+                    reports += self._finish(source, [pull for pull in through if not pull.kept])
+                reports += self._finish(source, self._prune_kept(source, groups))
                 return self._summary(source, reports)
         except ConnectFailed as error:
             if self._passes == 1:
@@ -262,7 +266,7 @@ class _Run:
             reopen(self._target)
         for pull in self._pulls.values():
             pull.begin()
-        self._bench.rejects.begin_anew()
+        self._bench.rejects.begin_anew(keep=self._failures)
 
     # --- look --------------------------------------------------------------------------------------------
 
@@ -304,34 +308,41 @@ class _Run:
     def _attempt(self, source: Session, group: Group) -> Iterator[None]:
         """Let tables fail without the others: only what concerns them all goes further up."""
         try:
-            with nullcontext() if self._alone else source.connection.transaction():
+            with nullcontext() if self._alone else _savepoint(source):
                 yield
         except (Passing, UnsafeTarget, ConnectFailed):
             raise
         except PgpullError as error:
             if self._alone:
                 raise
+            culprit = next((pull for pull in group if pull is self._under_way), group[0])
             for pull in group:
-                self._fail(pull, error if pull is group[0] else _not_alone(group[0].request.table))
+                self._fail(pull, error if pull is culprit else _not_alone(culprit.request.table))
             if source.broken_off:
+                self._listener.noticed(
+                    f"{culprit.request.table} ended in the middle of its rows: the tables that are left are"
+                    " read at a new instant of the server"
+                )
                 raise _SourceGone from error
 
     def _fail(self, pull: TablePull, error: PgpullError) -> None:
         table = pull.request.table
         if table not in self._failures:
-            failure = self._failures[table] = Failure(table, error, pull.tally)
+            failure = self._failures[table] = Failure(table, error, pull.tally, pull.deleted)
             self._listener.failed_at(failure)
 
-    def _fail_those_in_the_way(self, group: Group) -> bool:
-        """Fail tables whose parents failed: their rows would be refused one by one."""
+    def _may_begin(self, group: Group) -> bool:
+        """Fail tables whose parents were not loaded, as their rows would be refused one by one."""
         members = {pull.request.table for pull in group}
+        missing = {
+            table for table, failure in self._failures.items() if not isinstance(failure.error, Unequal)
+        } - members
         for pull in group:
             for key in pull.plan.target.foreign_keys:
-                parent = parent_of(key, self._failures)
-                if parent is not None and parent not in members:
+                if parent := parent_of(key, missing):
                     for each in group:
                         self._fail(each, parent_failed(str(parent), key.name))
-        return any(pull.request.table in self._failures for pull in group)
+        return not any(pull.request.table in self._failures for pull in group)
 
     # --- write -------------------------------------------------------------------------------------------
 
@@ -359,35 +370,50 @@ class _Run:
             for pull, (deleted, kept) in zip(having, counts, strict=True):
                 pull.pruned(deleted, kept)
 
-    def _prune_kept(self, source: Session, groups: Sequence[Group]) -> None:
-        """Try once more to delete extra rows that others referred to, which are as they should be now."""
-        for group in reversed(groups):
-            self._prune(source, [pull for pull in group if pull.kept and not self._alone])
+    def _prune_kept(self, source: Session, groups: Sequence[Group]) -> list[TablePull]:
+        """Try once more to delete extra rows that others referred to, which are as they should be now.
 
-    def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[Report]:
-        """Pull tables that are written together, or not at all."""
-        pulls = [pull for group in unit for pull in group if pull.request.table not in self._failures]
-        before = [(pull, pull.tally) for pull in pulls]
-        done: list[TablePull] = []
+        Returns:
+            The tables that have had such rows, and are through now.
+        """
+        through: list[TablePull] = []
+        for group in reversed(groups):
+            again = [pull for pull in group if pull.kept and pull.request.table not in self._failures]
+            with self._attempt(source, again):
+                if not self._alone:
+                    for pull in again:
+                        pull.find_kept(source)
+                    self._delete_extra(again)
+                through += again
+        return through
+
+    def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[TablePull]:
+        """Pull tables that are written together, or not at all; return them, or none if one failed."""
+        groups = [group for group in unit if self._may_begin(group)]
+        pulls = [pull for group in groups for pull in group]
         with self._attempt(source, pulls):
-            try:
-                with self._all_or_nothing(pulls):
-                    self._empty_scopes(pulls)
-                    for group in unit:
-                        done += self._pull_group(source, group)
-            except BaseException:
-                for pull, tally in before if any(pull.plan.atomic for pull in pulls) else ():
-                    pull.rolled_back(tally)
-                raise
-        return [report for pull in done for report in self._finish(source, pull)]
+            with self._all_or_nothing(pulls):
+                self._empty_scopes(pulls)
+                for group in groups:
+                    self._pull_group(source, group)
+            return pulls
+        return []
 
     @contextmanager
     def _all_or_nothing(self, pulls: Iterable[TablePull]) -> Iterator[None]:
         if not any(pull.plan.atomic for pull in pulls):
             yield
             return
-        with translated(TARGET, self._target.connection), self._target.connection.transaction():
-            yield
+        before = [(pull, pull.tally, pull.deleted) for pull in pulls]
+        try:
+            with translated(TARGET, self._target.connection), self._target.connection.transaction():
+                # a row that a deferred constraint refuses would take all others along at the end
+                self._target.connection.execute(CHECK_CONSTRAINTS_NOW)
+                yield
+        except BaseException:
+            for pull, tally, deleted in before:
+                pull.rolled_back(tally, deleted)
+            raise
 
     def _empty_scopes(self, pulls: Iterable[TablePull]) -> None:
         emptied = [pull for pull in pulls if pull.request.replace]
@@ -396,36 +422,36 @@ class _Run:
             for pull, rows in zip(emptied, counts, strict=True):
                 pull.emptied(rows)
 
-    def _pull_group(self, source: Session, group: Group) -> list[TablePull]:
-        """Pull a table, or tables that refer to each other in a circle; return those that went through."""
-        if self._fail_those_in_the_way(group):
-            return []
+    def _pull_group(self, source: Session, group: Group) -> None:
+        """Pull a table, or tables that refer to each other in a circle."""
         for pull in group:
-            with self._attempt(source, group):
-                self._listener.looked(pull.plan, source, self._target)
-                pull.decide(source)
-                self._listener.planned(pull.plan, source, self._target)
-                self._delete_extra([pull])
-                pull.move(source)
-            if pull.request.table in self._failures:
-                return []
-        with self._attempt(source, group):
-            self._settle(group)
-            return list(group)
-        return []
+            self._under_way = pull
+            self._listener.looked(pull.plan, source, self._target)
+            pull.decide(source)
+            self._listener.planned(pull.plan, source, self._target)
+            self._delete_extra([pull])
+            pull.move(source)
+        self._settle(group)
 
     def _settle(self, group: Group) -> None:
+        """Write the rows that wait for each other."""
         by_table = {pull.request.table: pull for pull in group}
-        for plan, tally in settle(self._target, [pull.applier for pull in group], self._bench.reject):
-            by_table[plan.table].count(tally)
+        with closing(settle(self._target, [pull.applier for pull in group], self._bench.reject)) as settled:
+            for plan, tally in settled:
+                self._under_way = by_table[plan.table]
+                self._under_way.count(tally)
+        for pull in group:
+            self._under_way = pull
+            pull.check_limit()
 
-    def _finish(self, source: Session, pull: TablePull) -> Iterator[Report]:
-        with self._attempt(source, [pull]):
-            pull.finish(source)
-            report = pull.report(source, seconds=self._seconds, passes=self._passes)
-            if not self._alone:
-                self._listener.done(report)
-            yield report
+    def _finish(self, source: Session, pulls: Iterable[TablePull]) -> Iterator[Report]:
+        for pull in pulls:
+            with self._attempt(source, [pull]):
+                pull.finish(source)
+                report = pull.report(source, seconds=self._seconds, passes=self._passes)
+                if not self._alone:
+                    self._listener.done(report)
+                yield report
 
     # --- count -------------------------------------------------------------------------------------------
 
@@ -442,6 +468,13 @@ class _Run:
             snapshot=source.identity.now,
             passes=self._passes,
         )
+
+
+@contextmanager
+def _savepoint(source: Session) -> Iterator[None]:
+    """Let the source's transaction outlive what fails inside a block."""
+    with translated(SOURCE, source.connection), source.connection.transaction():
+        yield
 
 
 def _units(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:

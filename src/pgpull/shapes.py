@@ -275,6 +275,8 @@ class Shape:
     standing: str = ""
     """A checksum of all that a row's values hang on beside the row itself: columns, partitions, labels."""
     owned: bool = True
+    root: TableName | None = None
+    """The partitioned table that it is a part of."""
     has_heirs: bool = False
     """Whether other tables inherit from it; their rows are not its own."""
     privileges: frozenset[str] = frozenset()

@@ -7,18 +7,26 @@ are deferrable. Rows that want each other's unique values are written after thos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull.applying import Applier, RowsRefused, make_stage, merged, refusals, triggers_held
+from pgpull.applying import (
+    Applier,
+    RowsRefused,
+    make_stage,
+    merged,
+    refusals,
+    triggers_held,
+    waiting_rows_lost,
+)
 from pgpull.catalog import rules_of
-from pgpull.diagnosis import TARGET, lost, translated
-from pgpull.model import Plan, Tie
+from pgpull.diagnosis import TARGET, translated
+from pgpull.model import Plan
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session
@@ -29,15 +37,21 @@ from pgpull.swapping import Room, give_back, make_room, room_for
 
 _ORPHANS_AT_ONCE: Final = 1_000
 
-_PLACES_AT_ONCE: Final = 10_000
+_PLACES_AT_ONCE: Final = 8_192
 
-_MAY_PASS: Final = ("23503", "23505", "23P01")
+_FOREIGN_KEY_VIOLATION: Final = "23503"
+
+_VALUE_TAKEN: Final = ("23505", "23P01")
+
+_MAY_PASS: Final = (_FOREIGN_KEY_VIOLATION, *_VALUE_TAKEN)
 """A parent may come yet, a unique value may become free."""
 
 Settled = tuple[Plan, Tally]
 
 
-def settle(target: Session, appliers: Sequence[Applier], rejected: Callable[[Reject], None]) -> list[Settled]:
+def settle(
+    target: Session, appliers: Sequence[Applier], rejected: Callable[[Reject], None]
+) -> Generator[Settled]:
     """Write the rows that wait, now that all others are in.
 
     Args:
@@ -45,7 +59,7 @@ def settle(target: Session, appliers: Sequence[Applier], rejected: Callable[[Rej
         appliers: those of tables that refer to each other in a circle, done with all that came.
         rejected: called with each row that is refused: its parent is nowhere, or something else is amiss.
 
-    Returns:
+    Yields:
         For each plan whose rows waited, what became of them; it may come several times.
 
     Raises:
@@ -54,17 +68,16 @@ def settle(target: Session, appliers: Sequence[Applier], rejected: Callable[[Rej
     """
     waiting = [applier for applier in appliers if applier.waiting]
     if not waiting:
-        return []
+        return
     connection = target.connection
     if any(applier.waiting_on is not connection for applier in waiting):
-        raise lost(TARGET, RuntimeError("rows that waited for others went with an earlier connection"))
+        raise waiting_rows_lost()
     settling = _Settling(target, [applier.plan for applier in waiting], rejected)
     with translated(TARGET, connection):
-        settling.run()
+        yield from settling.run()
         for applier in waiting:
             applier.transactions += settling.transactions
             connection.execute(sql.drop(applier.plan))
-    return settling.settled
 
 
 @dataclass(slots=True)
@@ -82,71 +95,100 @@ class _Settling:
         self._target = target
         self._connection = target.connection
         self._plans = plans
-        self._places = {plan.place for plan in plans}
         self._rejected = rejected
         self._staged: Plan | None = None
-        self.settled: list[Settled] = []
+        self._children_indexed = False
+        self._settled: list[Settled] = []
+        """What became of rows, until somebody is told."""
         self.transactions: list[int] = []
 
-    def run(self) -> None:
-        for plan in self._plans:
-            for tie in plan.ties:
-                if tie.parent in self._places:
-                    self._connection.execute(sql.index(tie))
-            self._connection.execute(sql.analyze(plan))
-        self._take_all_orphans()
-        try:
-            self._write_together()
-        except RowsRefused:
-            self._write_apart()
+    def run(self) -> Iterator[Settled]:
+        """Write all rows that can be, and yield what became of them; see :func:`settle`."""
+        self._index_parents()
+        yield from self._take_orphans()
+        if self._write_together():
+            for plan in self._plans:
+                self._refuse_bad_rows(plan)
+            yield from self._told()
+            yield from self._take_orphans()
+            if self._write_together():
+                yield from self._write_apart()
+        yield from self._told()
+
+    def _told(self) -> Iterator[Settled]:
+        settled, self._settled = self._settled, []
+        yield from settled
 
     # --- rows whose parent is nowhere --------------------------------------------------------------------
 
-    def _take_all_orphans(self) -> None:
-        while sum(self._take_orphans(plan, tie) for plan in self._plans for tie in plan.ties):
-            pass  # rows that waited for one of these are orphans now
+    def _index_parents(self) -> None:
+        for plan in self._plans:
+            referred = {t.key.referred for p in self._plans for t in p.ties if plan.place in t.parents}
+            for columns in referred:
+                self._connection.execute(sql.index(plan, columns))
+            self._connection.execute(sql.analyze(plan))
 
-    def _take_orphans(self, plan: Plan, tie: Tie) -> int:
-        if tie.key.on != plan.table:
-            return 0  # only the rows of one partition need it: the target will tell
-        taken = 0
-        statement = sql.take_orphans(plan, tie, tie.parent in self._places, _ORPHANS_AT_ONCE)
-        while rows := self._in_bulk(statement):
-            taken += len(rows)
-            for row in rows:
-                self._rejected(orphan(plan, dict(zip(plan.columns, row, strict=True)), tie.key))
-            self.settled.append((plan, Tally(len(rows), failed=len(rows))))
-        return taken
+    def _index_children(self) -> None:
+        for plan in () if self._children_indexed else self._plans:
+            for columns in {tie.key.columns for tie in plan.ties if tie.parents}:
+                self._connection.execute(sql.index(plan, columns))
+        self._children_indexed = True
 
-    def _in_bulk(self, statement: Composed) -> list[tuple[str | None, ...]]:
+    def _take_orphans(self) -> Iterator[Settled]:
+        """Refuse rows whose parent is neither there nor waiting as well, and those that wait for them."""
+        ties = [
+            (plan, number)
+            for plan in self._plans
+            for number, tie in enumerate(plan.ties)
+            if tie.key.on == plan.table  # what a single partition needs, the target will tell
+        ]
+        if not self._find_lost(ties):
+            return
+        self._index_children()
+        if follow := sql.follow_lost(self._plans):
+            self._connection.execute(follow)
+        for plan, number in ties:
+            statement = sql.take_lost(plan, number, _ORPHANS_AT_ONCE)
+            while rows := self._connection.execute(statement).fetchall():
+                for row in rows:
+                    self._rejected(orphan(plan, row, plan.ties[number].key))
+                yield plan, Tally(len(rows), failed=len(rows))
+
+    def _find_lost(self, ties: Sequence[tuple[Plan, int]]) -> int:
+        waits = {plan.place for plan in self._plans}
+        with self._in_bulk():
+            self._connection.execute(sql.DROP_LOST)
+            self._connection.execute(sql.CREATE_LOST)
+            return sum(self._connection.execute(sql.find_lost(*tie, waits)).rowcount for tie in ties)
+
+    @contextmanager
+    def _in_bulk(self) -> Iterator[None]:
         with self._connection.transaction():
             self._connection.execute(IN_BULK)
-            rows = self._connection.execute(statement).fetchall()
+            yield
             self._connection.execute(IN_BATCHES)  # an outer transaction goes on
-            return rows
 
     # --- all others --------------------------------------------------------------------------------------
 
-    def _write_together(self) -> None:
-        """Write all in one statement.
-
-        Raises:
-            RowsRefused: one of them cannot be.
-        """
-        with refusals(), translated(TARGET, self._connection), self._connection.transaction():
-            cursor = self._connection.cursor()
-            cursor.execute(IN_BULK)
-            waiting = [self._count(cursor, sql.count(plan)) for plan in self._plans]
-            with ExitStack() as held:
-                for plan in self._plans:
-                    held.enter_context(triggers_held(cursor, plan))
-                counts = iter(cursor.execute(sql.together(self._plans)).fetchone() or ())
-            self.transactions += cursor.execute(CURRENT_TRANSACTION).fetchone() or ()
-            cursor.execute(IN_BATCHES)
+    def _write_together(self) -> psycopg.Error | None:
+        """Write all in one statement; or none, and return what the target says of one of them."""
+        try:
+            with refusals(), translated(TARGET, self._connection), self._in_bulk():
+                cursor = self._connection.cursor()
+                waiting = [self._count(cursor, sql.count(plan)) for plan in self._plans]
+                with ExitStack() as held:
+                    for plan in self._plans:
+                        held.enter_context(triggers_held(cursor, plan))
+                    counts = iter(cursor.execute(sql.together(self._plans)).fetchone() or ())
+                number = cursor.execute(CURRENT_TRANSACTION).fetchone()
+        except RowsRefused as refused:
+            return refused.error
+        self.transactions += number or ()
         for plan, rows in zip(self._plans, waiting, strict=True):
             inserted = next(counts)
             updated = next(counts) if sql.updates(plan) else 0
-            self.settled.append((plan, Tally(rows, inserted, updated, rows - inserted - updated)))
+            self._settled.append((plan, Tally(rows, inserted, updated, rows - inserted - updated)))
+        return None
 
     @staticmethod
     def _count(cursor: psycopg.Cursor, statement: Composed) -> int:
@@ -154,17 +196,102 @@ class _Settling:
         assert row is not None
         return int(row[0])
 
-    def _write_apart(self) -> None:
-        """Write row by row what can be, again and again while that lets others in; then the rest at once."""
-        while sum(self._gone(row) for row in self._rows()):
-            pass
-        self._take_all_orphans()
-        try:
-            self._write_together()
-        except RowsRefused as refused:
-            self._write_with_room(refused.error)
+    # --- rows that are bad whatever they refer to --------------------------------------------------------
 
-    # --- rows that want each other's values ------------------------------------------------------------------
+    def _refuse_bad_rows(self, plan: Plan) -> None:
+        """Refuse rows that the target would take in no company.
+
+        Foreign keys are checked last, when the statement ends: what is refused for want of a parent has nothing
+        else amiss. So a few tries find a bad row among thousands, and no order of the rows has to be found.
+        """
+        last = sql.FIRST_PLACE
+        while places := self._connection.execute(sql.places(plan, last, _PLACES_AT_ONCE)).fetchall():
+            self._refuse_bad_rows_among(plan, [place for [place] in places])
+            [last] = places[-1]
+
+    def _refuse_bad_rows_among(self, plan: Plan, places: Sequence[str]) -> None:
+        error = self._try(plan, places)
+        if error is None or error.sqlstate == _FOREIGN_KEY_VIOLATION:
+            return
+        if len(places) > 1:
+            middle = len(places) // 2
+            self._refuse_bad_rows_among(plan, places[:middle])
+            self._refuse_bad_rows_among(plan, places[middle:])
+        elif not (sql.updates(plan) and error.sqlstate in _VALUE_TAKEN):  # an update may free the value yet
+            self._reject(_Row(plan, places[0]), error)
+
+    def _try(self, plan: Plan, places: Sequence[str]) -> psycopg.Error | None:
+        """Write some rows for a moment, and return what the target says of them."""
+        self._make_stage(plan)
+        try:
+            with refusals(), translated(TARGET, self._connection), self._connection.transaction() as trial:
+                cursor = self._connection.cursor()
+                cursor.execute(EMPTY_STAGE)
+                cursor.execute(sql.stage_some(plan, places[0], places[-1]))
+                with triggers_held(cursor, plan):
+                    merged(cursor, plan, len(places))
+                raise psycopg.Rollback(trial)
+        except RowsRefused as refused:
+            return refused.error
+        return None
+
+    # --- one by one --------------------------------------------------------------------------------------
+
+    def _write_apart(self) -> Iterator[Settled]:
+        """Write row by row what can be, again and again while that lets others in; then the rest at once."""
+        backwards = False
+        while sum(self._gone(row) for row in self._rows(backwards=backwards)):
+            backwards = not backwards  # whatever stands in the worst order stands in the best one, too
+        yield from self._told()
+        yield from self._take_orphans()
+        if error := self._write_together():
+            self._write_with_room(error)
+
+    def _rows(self, *, backwards: bool = False) -> Iterator[_Row]:
+        for plan in self._plans:
+            last = sql.LAST_PLACE if backwards else sql.FIRST_PLACE
+            while places := self._connection.execute(
+                sql.places(plan, last, _PLACES_AT_ONCE, backwards=backwards)
+            ).fetchall():
+                for [last] in places:
+                    yield _Row(plan, last)
+
+    def _gone(self, row: _Row) -> bool:
+        """Try to write one row; one that is refused, but not for what may pass, is gone, too."""
+        try:
+            tally = self._write_one(row)
+        except RowsRefused as refused:
+            if refused.error.sqlstate in _MAY_PASS:
+                return False
+            self._reject(row, refused.error)
+        else:
+            self._settled.append((row.plan, tally))
+        return True
+
+    def _make_stage(self, plan: Plan) -> None:
+        if self._staged is not plan:
+            make_stage(self._connection, plan)
+            self._staged = plan
+
+    def _write_one(self, row: _Row) -> Tally:
+        self._make_stage(row.plan)
+        with refusals(), translated(TARGET, self._connection), self._connection.transaction():
+            cursor = self._connection.cursor()
+            cursor.execute(EMPTY_STAGE)
+            cursor.execute(sql.stage_some(row.plan, row.ctid, row.ctid))
+            with triggers_held(cursor, row.plan):
+                tally = merged(cursor, row.plan, 1)
+            cursor.execute(sql.take_one(row.plan, row.ctid))
+            number = cursor.execute(CURRENT_TRANSACTION).fetchone()
+        self.transactions += number or ()
+        return tally
+
+    def _reject(self, row: _Row, error: psycopg.Error) -> None:
+        taken = self._connection.execute(sql.take_one(row.plan, row.ctid)).fetchone() or ()
+        self._rejected(reject_with(row.plan, dict(zip(row.plan.columns, taken, strict=True)), error))
+        self._settled.append((row.plan, Tally(1, failed=1)))
+
+    # --- rows that want each other's values --------------------------------------------------------------
 
     def _write_with_room(self, error: psycopg.Error) -> None:
         """Write rows after those here have stepped aside; again, without what is refused even so."""
@@ -179,7 +306,7 @@ class _Settling:
 
     def _try_with_room(self, rooms: Sequence[Room]) -> list[tuple[_Row, psycopg.Error]]:
         """Write all rows, and return none; or none of them, and return those that are in the way."""
-        settled, transactions = list(self.settled), list(self.transactions)
+        settled, transactions = list(self._settled), list(self.transactions)
         refused: list[tuple[_Row, psycopg.Error]] = []
         with refusals(), translated(TARGET, self._connection), self._connection.transaction() as whole:
             cursor = self._connection.cursor()
@@ -195,7 +322,7 @@ class _Settling:
                 raise psycopg.Rollback(whole)
         self._staged = None  # the stage may have been made in what was rolled back
         if refused:
-            self.settled, self.transactions = settled, transactions
+            self._settled, self.transactions = settled, transactions
             return refused
         for (plan, _), rows in zip(pairs, lifted, strict=True):
             self._count_as_updated(plan, rows)
@@ -203,62 +330,27 @@ class _Settling:
 
     def _count_as_updated(self, plan: Plan, rows: int) -> None:
         """Count rows that stepped aside and came back."""
-        for number, (of, tally) in enumerate(self.settled):
+        for number, (of, tally) in enumerate(self._settled):
             moved = min(rows, tally.inserted) if of is plan else 0
             rows -= moved
             changed = replace(tally, inserted=tally.inserted - moved, updated=tally.updated + moved)
-            self.settled[number] = (of, changed)
+            self._settled[number] = (of, changed)
 
     def _write_each(self) -> list[tuple[_Row, psycopg.Error]]:
-        """Write row by row what can be, as long as that lets others in; return what cannot."""
+        """Write all at once, or row by row as long as that lets others in; return what cannot be."""
+        if not self._write_together():
+            return []
         rows, before = list(self._rows()), -1
         refused: list[tuple[_Row, psycopg.Error]] = []
         while rows and len(rows) != before:
             before, refused = len(rows), []
             for row in rows:
                 try:
-                    self.settled.append((row.plan, self._write_one(row)))
+                    self._settled.append((row.plan, self._write_one(row)))
                 except RowsRefused as error:
                     refused.append((row, error.error))
             rows = [row for row, _ in refused]
-        return refused
-
-    # --- one by one --------------------------------------------------------------------------------------
-
-    def _rows(self) -> Iterator[_Row]:
-        for plan in self._plans:
-            last = "(0,0)"
-            while places := self._connection.execute(sql.places(plan, last, _PLACES_AT_ONCE)).fetchall():
-                for [last] in places:
-                    yield _Row(plan, last)
-
-    def _gone(self, row: _Row) -> bool:
-        """Try to write one row; one that is refused, but not for what may pass, is gone, too."""
-        try:
-            tally = self._write_one(row)
-        except RowsRefused as refused:
-            if refused.error.sqlstate in _MAY_PASS:
-                return False
-            self._reject(row, refused.error)
-        else:
-            self.settled.append((row.plan, tally))
-        return True
-
-    def _write_one(self, row: _Row) -> Tally:
-        if self._staged is not row.plan:
-            make_stage(self._connection, row.plan)
-            self._staged = row.plan
-        with refusals(), translated(TARGET, self._connection), self._connection.transaction():
-            cursor = self._connection.cursor()
-            cursor.execute(EMPTY_STAGE)
-            cursor.execute(sql.stage_one(row.plan, row.ctid))
-            with triggers_held(cursor, row.plan):
-                tally = merged(cursor, row.plan, 1)
-            cursor.execute(sql.take_one(row.plan, row.ctid))
-            self.transactions += cursor.execute(CURRENT_TRANSACTION).fetchone() or ()
-        return tally
-
-    def _reject(self, row: _Row, error: psycopg.Error) -> None:
-        taken = self._connection.execute(sql.take_one(row.plan, row.ctid)).fetchone() or ()
-        self._rejected(reject_with(row.plan, dict(zip(row.plan.columns, taken, strict=True)), error))
-        self.settled.append((row.plan, Tally(1, failed=1)))
+        if not refused or not self._write_together():  # a circle of rows is left
+            return []
+        # what wants a parent may only want that of a row which is to blame
+        return [pair for pair in refused if pair[1].sqlstate != _FOREIGN_KEY_VIOLATION] or refused

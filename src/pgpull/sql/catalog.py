@@ -58,10 +58,14 @@ TABLES: Final = SQL("""
                   WHERE has_schema_privilege(n.oid, 'USAGE')
                     AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
                                ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END),
-           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),
+           root_in.nspname,
+           root.relname
       FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
       JOIN pg_namespace AS n ON n.nspname = wanted.schema
       JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+      LEFT JOIN pg_class AS root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
+      LEFT JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
 """)
 
 

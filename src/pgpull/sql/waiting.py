@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -29,8 +30,8 @@ def create(plan: Plan) -> Composed:
 
 
 def set_aside(plan: Plan) -> Composed:
-    """Let those of the staged rows wait that refer to a row which is not there."""
-    lacking = SQL(" OR ").join(_lacks(plan, tie) for tie in plan.ties)
+    """Let those of the staged rows wait that refer to a row which is not there, and which may come."""
+    lacking = SQL(" OR ").join(_lacks(plan, tie) for tie in plan.ties if tie.parents)
     return SQL(
         "WITH moved AS (DELETE FROM {stage} AS s WHERE {settled}({lacking}) RETURNING {columns})"
         " INSERT INTO {waiting} SELECT * FROM moved"
@@ -40,6 +41,21 @@ def set_aside(plan: Plan) -> Composed:
         lacking=lacking,
         columns=listed(plan.columns, "s"),
         waiting=waiting(plan.place),
+    )
+
+
+def take_staged_orphans(plan: Plan) -> Composed:
+    """Take those of the staged rows out that refer to a row which is not there, and which will not come.
+
+    Each is spelled out, after the number of the tie.
+    """
+    lacking = [(number, _lacks(plan, tie)) for number, tie in enumerate(plan.ties) if not tie.parents]
+    return SQL("DELETE FROM {stage} AS s WHERE {settled}({any}) RETURNING CASE {which} END, {texts}").format(
+        stage=STAGE,
+        settled=_unless_settled(plan),
+        any=SQL(" OR ").join(lacks for _, lacks in lacking),
+        which=SQL(" ").join(SQL("WHEN {} THEN {}").format(lacks, number) for number, lacks in lacking),
+        texts=_texts(plan.columns, "s"),
     )
 
 
@@ -58,34 +74,39 @@ def _unless_settled(plan: Plan) -> Composable:
     return here.format(rows_of(plan.target), same_key(plan.key))
 
 
-def _lacks(plan: Plan, tie: Tie, *elsewhere: Composable) -> Composed:
+def _lacks(plan: Plan, tie: Tie, elsewhere: Sequence[Composable] = ()) -> Composed:
     """The condition that the row ``s`` refers to one that is neither in the table nor elsewhere."""
     key = tie.key
-    refers = [SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns]
-    parents: list[Composable] = [
-        (SQL("") if key.kind == "p" else SQL("ONLY ")) + name_of(key.table),
-        *elsewhere,
-    ]
-    absent = [SQL("NOT EXISTS (SELECT FROM {} AS p WHERE {})").format(p, _refers(tie)) for p in parents]
-    if key.table == plan.table:
-        itself = (
-            SQL("s.{} = s.{}").format(Identifier(own), Identifier(theirs))
-            for own, theirs in zip(key.columns, key.referred, strict=True)
+    table = (SQL("") if key.kind == "p" else SQL("ONLY ")) + name_of(key.table)
+    conditions = [SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns]
+    for parents in (table, *elsewhere):
+        refers = _same(key.referred, "p", key.columns, "s")
+        conditions.append(SQL("NOT EXISTS (SELECT FROM {} AS p WHERE {})").format(parents, refers))
+    if plan.place in tie.parents:
+        itself = _same(key.columns, "s", key.referred, "s")
+        conditions.append(SQL("({}) IS NOT TRUE").format(itself))
+    if updates(plan):  # an update that leaves the reference as it is needs no parent
+        unchanged = SQL(" AND ").join(
+            SQL("t.{0} IS NOT DISTINCT FROM s.{0}").format(Identifier(name)) for name in key.columns
         )
-        absent.append(SQL("({}) IS NOT TRUE").format(SQL(" AND ").join(itself)))
-    return SQL("({})").format(SQL(" AND ").join([*refers, *absent]))
+        conditions.append(
+            SQL("NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {})").format(
+                rows_of(plan.target), same_key(plan.the_key), unchanged
+            )
+        )
+    return SQL("({})").format(SQL(" AND ").join(conditions))
 
 
-def _refers(tie: Tie) -> Composed:
+def _same(ones: Iterable[str], one: str, others: Iterable[str], other: str) -> Composed:
     return SQL(" AND ").join(
-        SQL("p.{} = s.{}").format(Identifier(theirs), Identifier(own))
-        for own, theirs in zip(tie.key.columns, tie.key.referred, strict=True)
+        SQL("{} = {}").format(Identifier(one, name), Identifier(other, referred))
+        for name, referred in zip(ones, others, strict=True)
     )
 
 
-def index(tie: Tie) -> Composed:
-    """Let the waiting rows be found that a foreign key refers to."""
-    return SQL("CREATE INDEX ON {} ({})").format(waiting(tie.parent), listed(tie.key.referred))
+def index(plan: Plan, columns: Sequence[str]) -> Composed:
+    """Let waiting rows be found by some columns."""
+    return SQL("CREATE INDEX ON {} ({})").format(waiting(plan.place), listed(columns))
 
 
 def analyze(plan: Plan) -> Composed:
@@ -93,22 +114,87 @@ def analyze(plan: Plan) -> Composed:
     return SQL("ANALYZE {}").format(waiting(plan.place))
 
 
-def take_orphans(plan: Plan, tie: Tie, parent_waits: bool, rows: int) -> Composed:
-    """Take out some of the rows whose parent is neither there nor waiting as well, spelled out."""
-    elsewhere = [waiting(tie.parent)] if parent_waits else []
+# --- rows whose parent is nowhere ------------------------------------------------------------------------
+
+_LOST: Final = Identifier("pg_temp", "pgpull_lost")
+
+DROP_LOST: Final = SQL("DROP TABLE IF EXISTS {}").format(_LOST)
+
+# Which row of which table waits in vain, and by which tie. As text, since no recursion could tell one tid from
+# another before PostgreSQL 14.
+CREATE_LOST: Final = SQL("CREATE TEMP TABLE pgpull_lost (place integer, spot text, tie integer)")
+
+
+def find_lost(plan: Plan, number: int, waits: Iterable[int]) -> Composed:
+    """Note the waiting rows whose parent by a tie of that number is neither there nor waiting as well.
+
+    Args:
+        plan: whose rows wait.
+        number: of the tie.
+        waits: the places of the tables that have rows waiting.
+    """
+    tie = plan.ties[number]
+    elsewhere = [waiting(place) for place in tie.parents if place in waits]
+    return SQL("INSERT INTO {} SELECT {}, s.ctid::text, {} FROM {} AS s WHERE {}").format(
+        _LOST, plan.place, number, waiting(plan.place), _lacks(plan, tie, elsewhere)
+    )
+
+
+def follow_lost(plans: Sequence[Plan]) -> Composed | None:
+    """Note the rows that wait for one of these, and those that wait for them; None where rows cannot."""
+    steps = [
+        _step(plan, number, tie, parent.place)
+        for plan in plans
+        for number, tie in enumerate(plan.ties)
+        for parent in plans
+        if parent.place in tie.parents and tie.key.on == plan.table
+    ]
+    if not steps:
+        return None
     return SQL(
-        "DELETE FROM {waiting} AS w WHERE w.ctid = ANY (ARRAY(SELECT s.ctid FROM {waiting} AS s"
-        " WHERE {lacks} LIMIT {rows})) RETURNING {texts}"
+        "WITH RECURSIVE found AS (SELECT * FROM {lost} UNION"
+        " SELECT more.* FROM found AS f CROSS JOIN LATERAL ({steps}) AS more (place, spot, tie)),"
+        " forgotten AS (DELETE FROM {lost})"
+        " INSERT INTO {lost} SELECT DISTINCT ON (place, spot) * FROM found ORDER BY place, spot, tie"
+    ).format(lost=_LOST, steps=SQL(" UNION ALL ").join(steps))
+
+
+def _step(plan: Plan, number: int, tie: Tie, parent: int) -> Composed:
+    return SQL(
+        "SELECT {place}, s.ctid::text, {number} FROM {parents} AS lost JOIN {waiting} AS s ON {refers}"
+        " WHERE f.place = {parent} AND lost.ctid = f.spot::tid AND {lacks}"
     ).format(
+        place=plan.place,
+        number=number,
+        parents=waiting(parent),
         waiting=waiting(plan.place),
-        lacks=_lacks(plan, tie, *elsewhere),
-        rows=Literal(rows),
+        refers=_same(tie.key.referred, "lost", tie.key.columns, "s"),
+        parent=parent,
+        lacks=_lacks(plan, tie),
+    )
+
+
+def take_lost(plan: Plan, number: int, rows: int) -> Composed:
+    """Take some of these rows out that have no parent by the tie of that number, spelled out."""
+    return SQL(
+        "WITH gone AS (DELETE FROM {lost} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {lost}"
+        " WHERE place = {place} AND tie = {number} LIMIT {rows})) RETURNING spot::tid)"
+        " DELETE FROM {waiting} AS w USING gone WHERE w.ctid = gone.spot RETURNING {texts}"
+    ).format(
+        lost=_LOST,
+        place=plan.place,
+        number=number,
+        rows=rows,
+        waiting=waiting(plan.place),
         texts=_texts(plan.columns),
     )
 
 
-def _texts(columns: Iterable[str]) -> Composed:
-    return SQL(", ").join(SQL("w.{}::text").format(Identifier(name)) for name in columns)
+def _texts(columns: Iterable[str], row: str = "w") -> Composed:
+    return SQL(", ").join(SQL("{}::text").format(Identifier(row, name)) for name in columns)
+
+
+# --- all others ------------------------------------------------------------------------------------------
 
 
 def together(plans: Sequence[Plan]) -> Composed:
@@ -130,6 +216,13 @@ def _steps(plans: Sequence[Plan]) -> Iterator[tuple[str, Composed]]:
             yield f"updated_{plan.place}", update_changed(plan, waiting(plan.place))
 
 
+def stage_some(plan: Plan, first: str, last: str) -> Composed:
+    """Put the waiting rows that stand between two places into the stage, both included."""
+    return SQL("INSERT INTO {} SELECT {} FROM {} AS s WHERE s.ctid BETWEEN {}::tid AND {}::tid").format(
+        STAGE, listed(plan.columns, "s"), waiting(plan.place), Literal(first), Literal(last)
+    )
+
+
 def updates(plan: Plan) -> bool:
     """Tell whether rows that are here already are updated."""
     return plan.request.on_conflict is OnConflict.UPDATE and plan.key is not None and bool(plan.updated)
@@ -140,18 +233,16 @@ def count(plan: Plan) -> Composed:
     return SQL("SELECT count(*) FROM {}").format(waiting(plan.place))
 
 
-def places(plan: Plan, after: str, rows: int) -> Composed:
-    """Say where some of the rows stand that wait."""
-    return SQL("SELECT ctid::text FROM {} AS w WHERE w.ctid > {}::tid ORDER BY w.ctid LIMIT {}").format(
-        waiting(plan.place), Literal(after), Literal(rows)
-    )
+FIRST_PLACE: Final = "(0,0)"
+LAST_PLACE: Final = "(4294967295,65535)"
 
 
-def stage_one(plan: Plan, ctid: str) -> Composed:
-    """Put one of the waiting rows into the stage."""
-    return SQL("INSERT INTO {} SELECT {} FROM {} AS s WHERE ctid = {}::tid").format(
-        STAGE, listed(plan.columns, "s"), waiting(plan.place), Literal(ctid)
-    )
+def places(plan: Plan, after: str, rows: int, *, backwards: bool = False) -> Composed:
+    """Say where some of the rows stand that wait, from a place on."""
+    statement = "SELECT ctid::text FROM {} AS w WHERE w.ctid > {}::tid ORDER BY w.ctid LIMIT {}"
+    if backwards:
+        statement = "SELECT ctid::text FROM {} AS w WHERE w.ctid < {}::tid ORDER BY w.ctid DESC LIMIT {}"
+    return SQL(statement).format(waiting(plan.place), Literal(after), rows)
 
 
 def take_one(plan: Plan, ctid: str) -> Composed:

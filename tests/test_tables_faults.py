@@ -1,0 +1,206 @@
+"""Whatever breaks between many tables: what is in stays counted, what fails stays alone, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tenacity import wait_fixed
+
+from pgpull import Summary, patience, pull_tables
+from pgpull.listening import Listener
+from pgpull.model import Plan
+from pgpull.results import Failure, Reject, Report, Tally
+from tests.conftest import MakePair
+from tests.support import Pair, Proxy
+
+MakeProxy = Callable[..., Proxy]
+
+FIVE = """
+create table a (id int primary key, v text);
+create table b (id int primary key, a int references a, v text);
+create table c (id int primary key, b int references b, v text);
+create table d (id int primary key, c int references c, v text);
+create table e (id int primary key, d int references d, v text);
+"""
+
+TREE = "create table t (id int primary key, up int references t, v text)"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses between tries short."""
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+
+
+def pulled(pair: Pair, *tables: str, **words: Any) -> Summary:
+    given = {"source": pair.source_url, "target": pair.target_url, **words}
+    return pull_tables(*(tables or ("*",)), **given)
+
+
+def add(pair: Pair, statement: str) -> None:
+    pair.source("set session_replication_role = replica", statement)
+
+
+class On(Listener):
+    """Does a deed once, when a table has so many rows through."""
+
+    def __init__(self, table: str, rows: int, deed: Callable[[], object]) -> None:
+        self._table, self._rows, self._deed = table, rows, [deed]
+        self._at = ""
+        self.notices: list[str] = []
+        self.failures: list[Failure] = []
+        self.rejects: list[Reject] = []
+        self.done_: list[Report] = []
+
+    def planned(self, plan: Plan, *_: Any) -> None:
+        self._at = plan.table.name
+        self.progressed(Tally(), 0)
+
+    def progressed(self, tally: Tally, size: int) -> None:
+        if self._at == self._table and tally.fetched >= self._rows and self._deed:
+            self._deed.pop()()
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+    def failed_at(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+    def rejected(self, reject: Reject) -> None:
+        self.rejects.append(reject)
+
+
+def five(make_pair: MakePair, rows: int = 400) -> Pair:
+    pair = make_pair(schema=FIVE)
+    for table, parent in zip("abcde", " abcd", strict=True):
+        columns = "n, 'v' || n" if table == "a" else "n, n, 'v' || n"
+        pair.source(f"insert into {table} select {columns} from generate_series(1, {rows}) n")
+    return pair
+
+
+# A
+def test_a_replacement_of_several_tables_that_fails_in_one_leaves_all_as_they_were(make_pair: MakePair) -> None:
+    pair = five(make_pair)
+    pulled(pair)
+    pair.target("alter table c add check (id < 50) not valid")
+    before = [pair.images("target", t) for t in "abcde"]
+    summary = pulled(pair, replace=True, max_errors=3, batch_size=10)
+    assert {f.table.name for f in summary.failures} == set("abcde"), summary
+    assert [pair.images("target", t) for t in "abcde"] == before
+    assert summary.exit_code == 3
+    assert summary.written == 0
+
+
+# B
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("rows", [1, 500, 900])
+def test_a_target_cut_while_rows_wait_loses_none_of_them(make_pair: MakePair, make_proxy: MakeProxy, rows: int, direction: Any) -> None:
+    pair = make_pair(schema=TREE)
+    add(pair, "insert into t select n, nullif(n + 1, 1001), 'v' || n from generate_series(1, 1000) n")
+    proxy = make_proxy(pair.target_server)
+
+    class Cut(On):
+        seen = 0
+
+        def progressed(self, tally: Tally, size: int) -> None:
+            if self._at and size > self.seen:
+                self.seen = size
+            if self._at and self.seen >= rows * 20 and self._deed:
+                self._deed.pop()()
+
+    summary = pulled(pair, target=pair.target_through(proxy), batch_size=100, way={"listener": Cut("t", rows, lambda: proxy.cut_after(200, direction)), "retries": 2})
+    assert summary.tally.failed == 0, summary
+    assert summary.tally == Tally(1000, inserted=1000)
+    assert pair.same("t")
+
+
+# D
+def test_kept(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table p (id int primary key); create table c (id int primary key, p int references p)")
+    pair.source("insert into p values (1); insert into c values (1, 1)")
+    pair.target("insert into p values (9); insert into c values (1, 9)")
+    summary = pulled(pair, mirror=True, max_delete="100%", on_conflict="update", verify=True)
+    assert pair.same("p") and pair.same("c")
+    assert summary.exit_code == 0, summary
+    assert {r.plan.table.name: (r.deleted, r.kept) for r in summary.reports} == {"p": (1, 0), "c": (0, 0)}
+
+
+def test_a_parent_that_differs_when_verified_does_not_keep_its_children_out(make_pair: MakePair) -> None:
+    pair = five(make_pair, 5)
+    pair.target("insert into a values (1, 'mine')")
+    summary = pulled(pair, verify=True)
+    assert [f.table.name for f in summary.failures] == ["a"]
+    assert summary.exit_code == 5
+    assert all(pair.same(t) for t in "bcde")
+
+
+def test_the_rejects_of_a_failed_table_stay_in_the_file(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(schema="create table a (id int primary key, v text); create table b (id int primary key)")
+    pair.source("insert into a select n, repeat('x', 900) from generate_series(1, 20000) n", "insert into b values (1)")
+    pair.target("alter table a add check (id > 20)", "alter table b add check (id > 1)")
+    file = tmp_path / "rejects"
+    on = On("a", 1, lambda: None)
+    summary = pulled(pair, max_errors=3, batch_size=10, way={"rejects": file, "listener": on})
+    lines = [json.loads(line)["table"] for line in file.read_text().splitlines()]
+    print(summary.passes, on.notices)
+    assert sorted(lines) == ["public.a"] * summary.failures[0].tally.failed + ["public.b"], (lines, summary)
+
+
+def test_excluded_parents_do_not_come(make_pair: MakePair) -> None:
+    pair = five(make_pair, 5)
+    pair.target("alter table d drop constraint d_c_fkey")
+    summary = pulled(pair, "e", with_parents=True, exclude=["c"])
+    assert [r.plan.table.name for r in summary.reports] == ["d", "e"]
+    assert pair.target("select count(*) from c") == [(0,)]
+
+
+def test_limit_counts_all(make_pair: MakePair) -> None:
+    pair = make_pair(schema=TREE)
+    add(pair, "insert into t select n, 2000 + n, 'v' || n from generate_series(1, 100) n")
+    summary = pulled(pair, max_errors=3, batch_size=10)
+    assert [f.table.name for f in summary.failures] == ["t"]
+    print(summary.failures)
+    pair.target("truncate t")
+    summary = pulled(pair, max_errors="5%", batch_size=10)
+    assert [f.table.name for f in summary.failures] == ["t"], summary
+
+
+def test_deferred_replace(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table p (id int primary key); create table c (id int primary key, p int references p deferrable initially deferred, c int references c deferrable initially deferred)")
+    pair.source("insert into p values (1)", "set session_replication_role=replica; insert into c values (1, 1, 2), (2, 1, null), (3, 7, null), (4, 1, 9), (5, null, 4)")
+    pair.target("insert into c values (11, null)")
+    from pgpull import pull
+    report = pull("c", source=pair.source_url, target=pair.target_url, replace=True)
+    assert report.tally == Tally(5, inserted=0, failed=5)
+    summary = pulled(pair, replace=True)
+    assert summary.tally == Tally(6, inserted=3, failed=3), summary
+
+
+def test_leaves(make_pair: MakePair) -> None:
+    pair = make_pair(schema="""
+create table r (id int primary key, up int references r) partition by range (id);
+create table r1 partition of r for values from (0) to (100);
+create table r2 partition of r for values from (100) to (200);
+create table child (id int primary key, r int references r);
+""")
+    add(pair, "insert into r select n, nullif(n + 1, 30) from generate_series(1, 29) n")
+    add(pair, "insert into r values (101, 1), (30, 101), (102, 103), (103, null)")
+    add(pair, "insert into child values (1, 1), (2, 101)")
+    summary = pulled(pair, "child", "r2", "r1", batch_size=3)
+    assert summary.tally.failed == 0, summary
+    assert pair.same("r") and pair.same("child")
+
+
+def test_source_lost_in_third(make_pair: MakePair, make_proxy: MakeProxy) -> None:
+    pair = five(make_pair)
+    proxy = make_proxy(pair.source_server)
+    on = On("c", 100, proxy.cut)
+    summary = pulled(pair, source=pair.source_through(proxy), batch_size=50, way={"listener": on, "retries": 2})
+    assert summary.passes == 2
+    assert summary.exit_code == 0
+    assert [(r.plan.table.name, r.tally) for r in summary.reports] == [(t, Tally(400, inserted=400)) for t in "abcde"]
+    assert all(pair.same(t) for t in "abcde")
