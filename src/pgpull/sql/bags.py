@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Plan, Wire
 from pgpull.shapes import Shape
-from pgpull.sql.comparing import digest
+from pgpull.sql.comparing import digest, sum_of
 from pgpull.sql.parts import condition, listed, rows_of
 
 WIRE: Final = Wire.BINARY
@@ -54,8 +54,8 @@ def _numbered(plan: Plan, shape: Shape, encoding: str, what: Composable) -> Comp
 
 def total(plan: Plan, shape: Shape, encoding: str) -> Composed:
     """Count the rows in scope, and sum up their hashes: two sides that agree hold the same rows."""
-    return SQL("SELECT count(*), coalesce(sum({}), 0)::text FROM ({}) AS hashed").format(
-        _HASH, _hashed(plan, shape, encoding, SQL(""))
+    return SQL("SELECT count(*), {} FROM ({}) AS hashed").format(
+        sum_of(plan.full_digest, _HASH), _hashed(plan, shape, encoding, SQL(""))
     )
 
 

@@ -85,6 +85,17 @@ def digest(of: Digest, encoding: str) -> Composed:
     return SQL("hash_record_extended(ROW({}), 0)").format(SQL(", ").join(images))
 
 
+def sum_of(of: Digest, hashed: Composable) -> Composed:
+    """Sum up hashes so that sets of different rows have different sums, 2^-64 aside.
+
+    A record's hash is itself a sum over its columns (rowtypes.c, hash_record_extended): rows that swap the
+    values of a column would come to the same together. Hashed once more, they do not.
+    """
+    if of.by_record and len(of.images) > 1:
+        hashed = SQL('hashtextextended({}::text COLLATE "C", 0)').format(hashed)
+    return SQL("coalesce(sum({}), 0)::text").format(hashed)
+
+
 def _image(image: Image, of: Digest, encoding: str) -> Composable:
     if image.native and image.native not in _TEXTS and of.by_record:
         sent = _BYTES.get(image.native)
@@ -127,10 +138,10 @@ def _as_text(image: Image) -> Composable:
 def fingerprint(plan: Plan, shape: Shape, encoding: str, buckets: int) -> Composed:
     """Count and sum up the hashes of the keys in scope, in buckets: two sides that agree have the same keys."""
     return SQL(
-        "SELECT h & {mask}, count(*), sum(h)::text FROM (SELECT {digest} AS h FROM {rows}{scope}) AS hashed"
-        " GROUP BY 1"
+        "SELECT h & {mask}, count(*), {sum} FROM (SELECT {digest} AS h FROM {rows}{scope}) AS hashed GROUP BY 1"
     ).format(
         mask=Literal(buckets - 1),
+        sum=sum_of(plan.key_digest, SQL("h")),
         digest=digest(plan.key_digest, encoding),
         rows=rows_of(shape),
         scope=_scope(plan, shape),
@@ -335,9 +346,15 @@ def absent_fingerprint(plan: Plan, encoding: str, buckets: int) -> Composed:
         listed(plan.keys), rows_of(plan.target), _scope(plan, plan.target), same_key(plan.the_key)
     )
     return SQL(
-        "SELECT h & {mask}, count(*), sum(h)::text"
+        "SELECT h & {mask}, count(*), {sum}"
         " FROM (SELECT {digest} AS h FROM {theirs} AS s WHERE NOT EXISTS ({ours})) AS hashed GROUP BY 1"
-    ).format(mask=Literal(buckets - 1), digest=digest(plan.key_digest, encoding), theirs=THEIRS, ours=ours)
+    ).format(
+        mask=Literal(buckets - 1),
+        sum=sum_of(plan.key_digest, SQL("h")),
+        digest=digest(plan.key_digest, encoding),
+        theirs=THEIRS,
+        ours=ours,
+    )
 
 
 COUNT_STATES: Final = SQL("SELECT {}, count(*) FROM {} GROUP BY 1").format(_STATE, DIFFERING)
