@@ -68,6 +68,11 @@ class TablePull:
         return self.tally.inserted + self.tally.updated + self._deleted
 
     @property
+    def deleted(self) -> int:
+        """Local rows that were deleted."""
+        return self._deleted
+
+    @property
     def kept(self) -> int:
         """Local rows that should be deleted, and are not as other rows refer to them."""
         return self._kept
@@ -173,9 +178,9 @@ class TablePull:
                 f"see why in {self._bench.rejects.path}; what was committed stays",
             )
 
-    def rolled_back(self, tally: Tally) -> None:
+    def rolled_back(self, tally: Tally, deleted: int) -> None:
         """Hear that everything written since a tally was taken is undone."""
-        self.tally, self._deleted = tally, 0
+        self.tally, self._deleted = tally, deleted
 
     # --- afterwards --------------------------------------------------------------------------------------
 
@@ -215,7 +220,7 @@ class TablePull:
         # nobody asked for rows to go that only the target has, unless it was to be a mirror
         found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
         self._bytes += found.bytes
-        if found.extra and plan.key:
+        if found.extra:
             found = pruning.confirm(source, self._target, plan, found)
         if not found.equal:
             raise unequal(self._target, plan, found)

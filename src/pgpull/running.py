@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
-from pgpull import preparing, pruning
+from pgpull import bags, preparing, pruning
 from pgpull.creating import create_missing
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, endpoint_of
@@ -367,17 +367,18 @@ class _Run:
     def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[Report]:
         """Pull tables that are written together, or not at all."""
         pulls = [pull for group in unit for pull in group if pull.request.table not in self._failures]
-        before = [(pull, pull.tally) for pull in pulls]
+        before = [(pull, pull.tally, pull.deleted) for pull in pulls]
         done: list[TablePull] = []
         with self._attempt(source, pulls):
             try:
                 with self._all_or_nothing(pulls):
+                    bags.take_turns(self._target, [pull.plan for pull in pulls])
                     self._empty_scopes(pulls)
                     for group in unit:
                         done += self._pull_group(source, group)
             except BaseException:
-                for pull, tally in before if any(pull.plan.atomic for pull in pulls) else ():
-                    pull.rolled_back(tally)
+                for pull, tally, deleted in before if any(pull.plan.atomic for pull in pulls) else ():
+                    pull.rolled_back(tally, deleted)
                 raise
         return [report for pull in done for report in self._finish(source, pull)]
 
