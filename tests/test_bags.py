@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from pgpull import Forecast, PlanError, Report, forecast, pull
+from pgpull import Forecast, PlanError, Report, forecast, pull, pull_tables
 from tests.conftest import MakePair
 from tests.support import Pair
 
@@ -118,13 +119,77 @@ def test_surplus_rows_of_partitions_are_told_apart(make_pair: MakePair) -> None:
     assert pair.same("t")
 
 
-def test_rows_that_others_may_refer_to_are_not_deleted(make_pair: MakePair) -> None:
-    schema = "create table t (id int unique); create table child (t_id int references t (id) on delete cascade)"
-    pair = make_pair(schema=schema)
-    pair.target("insert into t values (1); insert into child values (1)")
-    with pytest.raises(PlanError, match=r"rows of public\.child may refer to rows of public\.t"):
-        pulled(pair, mirror=True, max_delete="100%")
-    assert pair.target("select count(*) from child") == [(1,)]
+REFERRED = """
+    create table t (id int unique, up int references t (id), v text);
+    create table child (t_id int references t (id) on delete cascade)
+"""
+
+
+def test_rows_that_others_refer_to_stay_and_are_counted(make_pair: MakePair) -> None:
+    pair = make_pair(schema=REFERRED)
+    pair.target(
+        "insert into t values (1, null), (2, null), (3, 1), (4, 5), (5, 4), (6, null)",
+        "insert into child values (3)",
+    )
+    foreseen = foretold(pair, mirror=True, max_delete="100%")
+    report = pulled(pair, mirror=True, max_delete="100%")
+    assert (report.deleted, report.kept) == (foreseen.deleted, foreseen.kept) == (4, 2)
+    assert report.exit_code == 4
+    assert pair.target("select id from t order by 1") == [(1,), (3,)]
+    assert pair.target("select * from child") == [(3,)]
+
+
+def test_rows_of_a_circle_are_mended_together(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table k (id int primary key, t int); create table t (id int unique, k int references k);"
+        " alter table k add foreign key (t) references t (id)"
+    )
+    pair.source("with new as (insert into k values (1, 1)) insert into t values (1, 1)")
+    pair.target("with new as (insert into k values (9, 9)) insert into t values (9, 9), (8, null)")
+    source, target = pair.source_url, pair.target_url
+    for deleted in (3, 0):
+        done = pull_tables("*.*", source=source, target=target, mirror=True, max_delete="100%")
+        assert not done.failures
+        assert sum(report.deleted for report in done.reports) == deleted
+        assert (pair.same("t"), pair.same("k")) == (True, True)
+
+
+def test_a_unique_value_that_a_deleted_row_had_is_free_as_foretold(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int unique, v text)")
+    pair.source("insert into t select g, 'old' from generate_series(1, 20) g")
+    pulled(pair)
+    pair.source("update t set v = 'new' where id = 7")
+    assert counts(foretold(pair)) == counts(pulled(pair)) == (0, 0, 19, 1)
+    assert counts(foretold(pair, mirror=True)) == counts(pulled(pair, mirror=True)) == (1, 0, 19, 0)
+    assert pair.same("t")
+
+
+def test_rows_that_left_the_scope_on_the_server_stay(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (v int); create table now (hour int)")
+    pair.source("insert into t select generate_series(1, 20)", "insert into now values (10)")
+    pulled(pair)
+    pair.target("insert into now values (20)", "insert into t values (5), (21)")
+    words: dict[str, Any] = {
+        "where": "v <= (select hour from now)",
+        "mirror": True,
+        "max_delete": "100%",
+        "verify": True,
+    }
+    assert (foretold(pair, **words).deleted, pulled(pair, **words).deleted) == (1, 1)
+    assert pair.target("select count(*), max(v) from t") == [(21, 21)]
+
+
+@pytest.mark.parametrize("words", [{}, {"replace": True}], ids=["new", "replaced"])
+@pytest.mark.parametrize("here", [0, 100])
+def test_pulls_at_once_bring_no_row_twice(make_pair: MakePair, words: dict[str, Any], here: int) -> None:
+    pair = make_pair(schema="create table t (v int)")
+    pair.source("insert into t select g % 7 from generate_series(1, 5000) g")
+    pair.target(f"insert into t select g % 7 from generate_series(1, {here}) g")
+    with ThreadPoolExecutor(3) as pool:
+        reports = [job.result() for job in [pool.submit(pulled, pair, **words) for _ in range(3)]]
+    assert pair.same("t")
+    written = 5000 - here if not words else 3 * 5000
+    assert sum(report.tally.inserted for report in reports) == written
 
 
 def test_a_table_whose_rows_hold_nothing_has_rows_all_the_same(make_pair: MakePair) -> None:

@@ -98,7 +98,9 @@ def test_a_replacement_of_several_tables_that_fails_in_one_leaves_all_as_they_we
 # B
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("rows", [1, 500, 900])
-def test_a_target_cut_while_rows_wait_loses_none_of_them(make_pair: MakePair, make_proxy: MakeProxy, rows: int, direction: Any) -> None:
+def test_a_target_cut_while_rows_wait_loses_none_of_them(
+    make_pair: MakePair, make_proxy: MakeProxy, rows: int, direction: Any
+) -> None:
     pair = make_pair(schema=TREE)
     add(pair, "insert into t select n, nullif(n + 1, 1001), 'v' || n from generate_series(1, 1000) n")
     proxy = make_proxy(pair.target_server)
@@ -112,7 +114,12 @@ def test_a_target_cut_while_rows_wait_loses_none_of_them(make_pair: MakePair, ma
             if self._at and self.seen >= rows * 20 and self._deed:
                 self._deed.pop()()
 
-    summary = pulled(pair, target=pair.target_through(proxy), batch_size=100, way={"listener": Cut("t", rows, lambda: proxy.cut_after(200, direction)), "retries": 2})
+    summary = pulled(
+        pair,
+        target=pair.target_through(proxy),
+        batch_size=100,
+        way={"listener": Cut("t", rows, lambda: proxy.cut_after(200, direction)), "retries": 2},
+    )
     assert summary.tally.failed == 0, summary
     assert summary.tally == Tally(1000, inserted=1000)
     assert pair.same("t")
@@ -120,7 +127,9 @@ def test_a_target_cut_while_rows_wait_loses_none_of_them(make_pair: MakePair, ma
 
 # D
 def test_kept(make_pair: MakePair) -> None:
-    pair = make_pair(schema="create table p (id int primary key); create table c (id int primary key, p int references p)")
+    pair = make_pair(
+        schema="create table p (id int primary key); create table c (id int primary key, p int references p)"
+    )
     pair.source("insert into p values (1); insert into c values (1, 1)")
     pair.target("insert into p values (9); insert into c values (1, 9)")
     summary = pulled(pair, mirror=True, max_delete="100%", on_conflict="update", verify=True)
@@ -140,7 +149,9 @@ def test_a_parent_that_differs_when_verified_does_not_keep_its_children_out(make
 
 def test_the_rejects_of_a_failed_table_stay_in_the_file(make_pair: MakePair, tmp_path: Path) -> None:
     pair = make_pair(schema="create table a (id int primary key, v text); create table b (id int primary key)")
-    pair.source("insert into a select n, repeat('x', 900) from generate_series(1, 20000) n", "insert into b values (1)")
+    pair.source(
+        "insert into a select n, repeat('x', 900) from generate_series(1, 20000) n", "insert into b values (1)"
+    )
     pair.target("alter table a add check (id > 20)", "alter table b add check (id > 1)")
     file = tmp_path / "rejects"
     on = On("a", 1, lambda: None)
@@ -170,10 +181,16 @@ def test_limit_counts_all(make_pair: MakePair) -> None:
 
 
 def test_deferred_replace(make_pair: MakePair) -> None:
-    pair = make_pair(schema="create table p (id int primary key); create table c (id int primary key, p int references p deferrable initially deferred, c int references c deferrable initially deferred)")
-    pair.source("insert into p values (1)", "set session_replication_role=replica; insert into c values (1, 1, 2), (2, 1, null), (3, 7, null), (4, 1, 9), (5, null, 4)")
+    pair = make_pair(
+        schema="create table p (id int primary key); create table c (id int primary key, p int references p deferrable initially deferred, c int references c deferrable initially deferred)"
+    )
+    pair.source(
+        "insert into p values (1)",
+        "set session_replication_role=replica; insert into c values (1, 1, 2), (2, 1, null), (3, 7, null), (4, 1, 9), (5, null, 4)",
+    )
     pair.target("insert into c values (11, null)")
     from pgpull import pull
+
     report = pull("c", source=pair.source_url, target=pair.target_url, replace=True)
     assert report.tally == Tally(5, inserted=0, failed=5)
     summary = pulled(pair, replace=True)
@@ -181,12 +198,14 @@ def test_deferred_replace(make_pair: MakePair) -> None:
 
 
 def test_leaves(make_pair: MakePair) -> None:
-    pair = make_pair(schema="""
+    pair = make_pair(
+        schema="""
 create table r (id int primary key, up int references r) partition by range (id);
 create table r1 partition of r for values from (0) to (100);
 create table r2 partition of r for values from (100) to (200);
 create table child (id int primary key, r int references r);
-""")
+"""
+    )
     add(pair, "insert into r select n, nullif(n + 1, 30) from generate_series(1, 29) n")
     add(pair, "insert into r values (101, 1), (30, 101), (102, 103), (103, null)")
     add(pair, "insert into child values (1, 1), (2, 101)")
@@ -202,5 +221,7 @@ def test_source_lost_in_third(make_pair: MakePair, make_proxy: MakeProxy) -> Non
     summary = pulled(pair, source=pair.source_through(proxy), batch_size=50, way={"listener": on, "retries": 2})
     assert summary.passes == 2
     assert summary.exit_code == 0
-    assert [(r.plan.table.name, r.tally) for r in summary.reports] == [(t, Tally(400, inserted=400)) for t in "abcde"]
+    assert [(r.plan.table.name, r.tally) for r in summary.reports] == [
+        (t, Tally(400, inserted=400)) for t in "abcde"
+    ]
     assert all(pair.same(t) for t in "abcde")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import psycopg
+from psycopg.sql import Composed
 
 from pgpull.diagnosis import SOURCE, TARGET, translated
-from pgpull.errors import PlanError
 from pgpull.model import Comparison, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import bags as sql
-from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, fetch
+from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, drop_extra, fetch
 from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, pour
 
 _MOST_AT_ONCE: Final = 1 << 30
@@ -72,6 +73,18 @@ def _total(session: Session, plan: Plan) -> tuple[int, str]:
 
 def _note_what_lacks(source: Session, target: Session, plan: Plan) -> int:
     """Have the target note what it lacks, and return how many bytes the source sent."""
+    with translated(TARGET, target.connection), target.connection.transaction():
+        cursor = target.connection.cursor()
+        for statement in (CLOSE_ALL, sql.DROP, sql.CREATE, IN_BULK):
+            cursor.execute(statement)
+        size = _take(cursor, source, sql.copy_out(plan, source.identity.encoding))
+        cursor.execute(sql.create_lacking(plan, target.identity.encoding))
+        cursor.execute(IN_BATCHES)
+    return size
+
+
+def _take(cursor: psycopg.Cursor, source: Session, statement: Composed) -> int:
+    """Have the target take hashes and how many rows have them; return how many bytes the source sent."""
     size = 0
 
     def counted(pieces: Iterable[Piece]) -> Iterator[Sequence[bytes]]:
@@ -80,19 +93,49 @@ def _note_what_lacks(source: Session, target: Session, plan: Plan) -> int:
             size += sum(map(len, piece.rows))
             yield piece.rows
 
-    outflow = Outflow(source.connection, sql.copy_out(plan, source.identity.encoding).as_bytes())
+    outflow = Outflow(source.connection, statement.as_bytes())
+    try:
+        with ReadAhead(outflow.pieces(_MOST_AT_ONCE), source.cancel) as ahead:
+            pour(cursor, sql.TAKE, sql.WIRE, counted(ahead))
+    except ReadFailed as failure:
+        raise failure.reason from failure.reason.__cause__
+    return size
+
+
+def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> Comparison:
+    """Spare rows that the source still has, though no longer in scope.
+
+    A row that holds the same is in the same scope, unless that hangs on something else: a condition may ask
+    the clock or another table, and a column may be left out of what is compared.
+
+    Args:
+        source: the server.
+        target: the side that holds what was found.
+        plan: what was compared.
+        found: with extra rows.
+    """
+    scope, hashed = plan.request.scope, {image.column for image in plan.full_digest.images}
+    names = {name for name, _ in scope.equals} | ({scope.window.column} if scope.window else set())
+    if scope.where is None and names <= hashed:
+        return found
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
-        for statement in (CLOSE_ALL, sql.DROP, sql.CREATE, IN_BULK):
-            cursor.execute(statement)
-        try:
-            with ReadAhead(outflow.pieces(_MOST_AT_ONCE), source.cancel) as ahead:
-                pour(cursor, sql.TAKE, sql.WIRE, counted(ahead))
-        except ReadFailed as failure:
-            raise failure.reason from failure.reason.__cause__
-        cursor.execute(sql.create_lacking(plan, target.identity.encoding))
-        cursor.execute(IN_BATCHES)
-    return size
+        cursor.execute(sql.CLEAR)
+        size = _take(cursor, source, sql.copy_outside(plan, source.identity.encoding))
+        cursor.execute(sql.SPARE)
+        _, extra = cursor.execute(sql.COUNT).fetchone() or (0, 0)
+    return replace(found, extra=extra, bytes=found.bytes + size)
+
+
+def take_turns(target: Session, plans: Iterable[Plan]) -> None:
+    """Keep other pulls of tables without a key waiting until the transaction ends.
+
+    Two that bring in what lacks would bring it twice, and nothing would stop the second.
+    """
+    with translated(TARGET, target.connection):
+        for plan in plans:
+            if plan.key is None:
+                target.connection.execute(sql.TAKE_TURNS, {"table": str(plan.table)})
 
 
 def lacking(target: Session) -> Generator[tuple[str, str]]:
@@ -116,20 +159,14 @@ def lacking(target: Session) -> Generator[tuple[str, str]]:
             connection.execute(close(_CURSOR))
 
 
-def check_prunable(plan: Plan) -> None:
-    """Make sure that no foreign key refers to the table: nobody could tell which of some equal rows is meant.
-
-    Raises:
-        PlanError: one does.
-    """
-    if plan.target.references:
-        reference = plan.target.references[0]
-        raise PlanError(
-            f"rows of {reference.table} may refer to rows of {plan.table} ({reference.name}), which has no key",
-            "leave out --mirror, or load the scope anew with --replace",
-        )
+def put_aside(target: Session, plan: Plan) -> None:
+    """Keep how much the target has too much of, until rows are chosen that go."""
+    with translated(TARGET, target.connection):
+        target.connection.execute(sql.drop_surplus(plan))
+        target.connection.execute(sql.keep_surplus(plan))
 
 
-def prune(cursor: psycopg.Cursor, plan: Plan, encoding: str) -> int:
-    """Delete what the target has too much of, and return how many rows that was."""
-    return cursor.execute(sql.delete_surplus(plan, encoding)).rowcount
+def choose_extra(cursor: psycopg.Cursor, plan: Plan, encoding: str) -> None:
+    """Choose the rows that go, in the transaction in which they do: they are known by where they stand."""
+    cursor.execute(drop_extra(plan))
+    cursor.execute(sql.create_extra(plan, encoding))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgpull import bags, choosing, pruning, versions
+from pgpull import bags, catalog, choosing, pruning, versions
 from pgpull.comparing import Incomparable, compare
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
 from pgpull.sessions import Session
@@ -28,7 +28,7 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
         PlanError: a mirror would delete more than it may.
         Stopped: a connection was lost, or a server gave up.
     """
-    if plan.strategy is Strategy.STRAIGHT:
+    if plan.strategy is Strategy.STRAIGHT and not _filled_meanwhile(target, plan):
         return plan, None
     try:
         found, known = find(source, target, plan)
@@ -41,10 +41,19 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
     return choosing.choose(plan, found), known
 
 
+def _filled_meanwhile(target: Session, plan: Plan) -> bool:
+    """Whether another pull has brought rows since the look: where there is no key, they would come twice."""
+    request = plan.request
+    if plan.key or request.replace:
+        return False
+    return catalog.holds_rows(target, plan.target, request.scope, request.timezone)
+
+
 def find(source: Session, target: Session, plan: Plan) -> tuple[Comparison, Known | None]:
     """Compare in the quickest way that is at hand; see :func:`decide`."""
     if plan.key is None:
-        return bags.compare(source, target, plan, extras=plan.request.mirror), None
+        found = bags.compare(source, target, plan, extras=plan.request.mirror)
+        return pruning.confirm(source, target, plan, found) if found.extra else found, None
     by_versions = plan.request.on_conflict is OnConflict.UPDATE and versions.usable(plan)
     known = versions.recall(target, source, plan) if by_versions else None
     found = compare(source, target, plan, _method(plan, known), known)

@@ -26,7 +26,7 @@ _KEYS_AT_ONCE = 5_000
 
 
 def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> Comparison:
-    """Ask the source for each key that only the target seems to have: it may have the row outside of the scope.
+    """Ask the source for the rows that only the target seems to have: it may have them outside of the scope.
 
     Args:
         source: the server.
@@ -36,7 +36,12 @@ def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> 
 
     Returns:
         The comparison without those that the source has after all.
+
+    Raises:
+        PlanError: it cannot be asked.
     """
+    if plan.key is None:
+        return bags.confirm(source, target, plan, found)
     if not plan.keys_as_text:
         raise PlanError(
             "local rows that the server no longer has cannot be asked for by a key of this type",
@@ -78,6 +83,7 @@ def count_here(target: Session, plan: Plan) -> int:
 def put_aside(target: Session, plan: Plan) -> None:
     """Keep the extra keys that a comparison found until they are pruned, whatever is compared meanwhile."""
     if plan.key is None:
+        bags.put_aside(target, plan)
         return
     with translated(TARGET, target.connection):
         target.connection.execute(comparing.drop_extra(plan))
@@ -97,26 +103,24 @@ def prune(target: Session, plans: Sequence[Plan]) -> list[tuple[int, int]]:
     Raises:
         PgpullError: the target does not let us.
     """
-    for plan in plans:
-        if plan.key is None:
-            bags.check_prunable(plan)
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
         cursor.execute(comparing.IN_BULK)
         with ExitStack() as held:
             for plan in plans:
                 held.enter_context(triggers_held(cursor, plan))
-            return _delete(cursor, plans, target.identity.encoding)
-
-
-def _delete(cursor: psycopg.Cursor, plans: Sequence[Plan], encoding: str) -> list[tuple[int, int]]:
-    if plans[0].key is None:  # nothing refers to it: it is no part of a circle
-        return [(bags.prune(cursor, plans[0], encoding), 0)]
-    for table in dict.fromkeys(r.table for plan in plans for r in plan.target.references):
-        cursor.execute(sql.lock_children(table))
-    kept = _keep_referred(cursor, plans)
-    deleted = cursor.execute(comparing.delete_extra(plans)).fetchone() or ()
+            for table in dict.fromkeys(r.table for plan in plans for r in plan.target.references):
+                cursor.execute(sql.lock_children(table))
+            kept = _spare(cursor, plans, target.identity.encoding)
+            deleted = cursor.execute(comparing.delete_extra(plans)).fetchone() or ()
     return list(zip(deleted, kept, strict=True))
+
+
+def _spare(cursor: psycopg.Cursor, plans: Sequence[Plan], encoding: str) -> list[int]:
+    for plan in plans:
+        if plan.key is None:
+            bags.choose_extra(cursor, plan, encoding)
+    return _keep_referred(cursor, plans)
 
 
 def _keep_referred(cursor: psycopg.Cursor, plans: Sequence[Plan]) -> list[int]:
@@ -137,14 +141,11 @@ def _keep_referred(cursor: psycopg.Cursor, plans: Sequence[Plan]) -> list[int]:
 
 def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int, int]:
     """Return how many rows a mirror would delete, and how many it would keep as other rows refer to them."""
-    if plan.key is None:
-        bags.check_prunable(plan)
-        return found.extra or 0, 0
     put_aside(target, plan)
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
         cursor.execute(comparing.IN_BULK)
-        [kept] = _keep_referred(cursor, [plan])
+        [kept] = _spare(cursor, [plan], target.identity.encoding)
     return (found.extra or 0) - kept, kept
 
 

@@ -233,7 +233,7 @@ class TablePull:
         # nobody asked for rows to go that only the target has, unless it was to be a mirror
         found = compare_in_full(source, self._target, plan, extras=plan.request.deletes)
         self._bytes += found.bytes
-        if found.extra and plan.key:
+        if found.extra:
             found = pruning.confirm(source, self._target, plan, found)
         if not found.equal:
             raise unequal(self._target, plan, found)

@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
-from pgpull import preparing, pruning
+from pgpull import bags, preparing, pruning
 from pgpull.creating import create_missing
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint, endpoint_of
@@ -393,6 +393,7 @@ class _Run:
         pulls = [pull for group in groups for pull in group]
         with self._attempt(source, pulls):
             with self._all_or_nothing(pulls):
+                bags.take_turns(self._target, [pull.plan for pull in pulls])
                 self._empty_scopes(pulls)
                 for group in groups:
                     self._pull_group(source, group)

@@ -12,8 +12,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Plan, Wire
 from pgpull.shapes import Shape
-from pgpull.sql.comparing import digest, sum_of
-from pgpull.sql.parts import condition, listed, rows_of
+from pgpull.sql.comparing import PART, PLACE, digest, sum_of
+from pgpull.sql.parts import condition, listed, outside, rows_of
 
 WIRE: Final = Wire.BINARY
 
@@ -33,6 +33,13 @@ COUNT: Final = SQL(
 # What no column of a user's is likely to be called.
 _HASH: Final = Identifier("pgpull hash of the row")
 _COPY: Final = Identifier("pgpull copy of the row")
+_COPIES: Final = Identifier("pgpull copies of the row")
+
+
+# A number of our own, and the table's.
+TAKE_TURNS: Final = SQL(
+    "SELECT pg_advisory_xact_lock(1885958252, to_regclass(%(table)s)::oid::bigint::bit(32)::int)"
+)
 
 
 def _hashed(plan: Plan, shape: Shape, encoding: str, what: Composable) -> Composed:
@@ -45,10 +52,20 @@ def _hashed(plan: Plan, shape: Shape, encoding: str, what: Composable) -> Compos
     )
 
 
-def _numbered(plan: Plan, shape: Shape, encoding: str, what: Composable) -> Composed:
-    """The same, with the copies of a row numbered."""
-    return SQL("SELECT *, row_number() OVER (PARTITION BY {hash}) AS {copy} FROM ({hashed}) AS hashed").format(
-        hash=_HASH, copy=_COPY, hashed=_hashed(plan, shape, encoding, what)
+def _some_of(plan: Plan, shape: Shape, encoding: str, what: Composable, wanted: Composable) -> Composed:
+    """As many copies of some rows as are wanted: *wanted* has a hash and a number of copies in each row.
+
+    Copies are numbered, and so sorted, only of rows that are wanted.
+    """
+    return SQL(
+        "SELECT * FROM (SELECT s.*, w.copies AS {copies}, row_number() OVER (PARTITION BY w.hash) AS {copy}"
+        " FROM ({hashed}) AS s JOIN {wanted} AS w ON s.{hash} = w.hash) AS numbered WHERE {copy} <= {copies}"
+    ).format(
+        hash=_HASH,
+        copy=_COPY,
+        copies=_COPIES,
+        hashed=_hashed(plan, shape, encoding, what),
+        wanted=wanted,
     )
 
 
@@ -90,36 +107,58 @@ def batches(hashes: int, cursor: str) -> Composed:
 def copy_lacking(plan: Plan, encoding: str, hashes: str, copies: str) -> Composed:
     """Send as many copies of some rows as lack."""
     columns = listed(plan.columns) + SQL(", ") if plan.columns else SQL("")
-    return SQL(
-        "COPY (SELECT {columns} FROM ({numbered}) AS s"
-        " JOIN unnest({hashes}::bigint[], {copies}::bigint[]) AS lacking (hash, lack)"
-        " ON s.{hash} = lacking.hash AND s.{copy} <= lacking.lack) TO STDOUT (FORMAT {wire})"
-    ).format(
-        columns=listed(plan.columns, "s"),
-        numbered=_numbered(plan, plan.source, encoding, columns),
-        hashes=Literal(hashes),
-        copies=Literal(copies),
-        hash=_HASH,
-        copy=_COPY,
-        wire=SQL(plan.wire.value),
+    wanted = SQL("(SELECT * FROM unnest({}::bigint[], {}::bigint[]) AS w (hash, copies))")
+    rows = _some_of(plan, plan.source, encoding, columns, wanted.format(Literal(hashes), Literal(copies)))
+    return SQL("COPY (SELECT {} FROM ({}) AS s) TO STDOUT (FORMAT {})").format(
+        listed(plan.columns, "s"), rows, SQL(plan.wire.value)
     )
 
 
-def delete_surplus(plan: Plan, encoding: str) -> Composed:
-    """Delete as many copies of a row as there are too many; a ctid alone may stand in several partitions."""
+# --- rows that the target has too many of ----------------------------------------------------------------
+
+CLEAR: Final = SQL("TRUNCATE {}").format(_THEIRS)
+
+
+def copy_outside(plan: Plan, encoding: str) -> Composed:
+    """Send each hash that rows have which are not in scope, and how many do."""
     return SQL(
-        "DELETE FROM {rows} AS t USING (SELECT s.* FROM ({numbered}) AS s JOIN {lacking} AS l"
-        " ON s.{hash} = l.hash AND s.{copy} <= -l.lack) AS s"
-        ' WHERE t.ctid = s."pgpull ctid" AND t.tableoid = s."pgpull tableoid"'
+        "COPY (SELECT {digest}, count(*) FROM {rows}{outside} GROUP BY 1) TO STDOUT (FORMAT {wire})"
     ).format(
-        rows=rows_of(plan.target),
-        numbered=_numbered(
-            plan,
-            plan.target,
-            encoding,
-            SQL('ctid AS "pgpull ctid", tableoid AS "pgpull tableoid", '),
-        ),
-        lacking=_LACKING,
-        hash=_HASH,
-        copy=_COPY,
+        digest=digest(plan.full_digest, encoding),
+        rows=rows_of(plan.source),
+        outside=outside(plan.request.scope, plan.source, plan.request.timezone),
+        wire=SQL(WIRE.value),
+    )
+
+
+SPARE: Final = SQL(
+    "UPDATE {} AS l SET lack = least(0, l.lack + s.copies) FROM {} AS s WHERE l.hash = s.hash AND l.lack < 0"
+).format(_LACKING, _THEIRS)
+
+
+def _surplus(plan: Plan) -> str:
+    """The table of what the target has too much of: it outlives the next comparison."""
+    return f"pgpull_surplus_{plan.place}"
+
+
+def keep_surplus(plan: Plan) -> Composed:
+    """Put aside how many copies of which rows are too many."""
+    return SQL("CREATE TEMP TABLE {} AS SELECT hash, -lack AS copies FROM {} WHERE lack < 0").format(
+        Identifier(_surplus(plan)), _LACKING
+    )
+
+
+def drop_surplus(plan: Plan) -> Composed:
+    """Forget it."""
+    return SQL("DROP TABLE IF EXISTS {}").format(Identifier("pg_temp", _surplus(plan)))
+
+
+def create_extra(plan: Plan, encoding: str) -> Composed:
+    """Choose as many rows as are too many, and note where they stand."""
+    place = SQL("ctid AS {}, tableoid AS {}, ").format(Identifier(PLACE), Identifier(PART))
+    return SQL("CREATE TEMP TABLE {extra} AS SELECT {place}, {part} FROM ({numbered}) AS s").format(
+        extra=Identifier(f"pgpull_extra_{plan.place}"),
+        place=Identifier(PLACE),
+        part=Identifier(PART),
+        numbered=_some_of(plan, plan.target, encoding, place, Identifier("pg_temp", _surplus(plan))),
     )

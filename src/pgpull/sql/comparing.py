@@ -433,6 +433,23 @@ def create_extra(plan: Plan) -> Composed:
     )
 
 
+PLACE: Final = "pgpull place"
+PART: Final = "pgpull part"
+"""Where a row stands that has no key: a place may be taken in several partitions."""
+
+
+def _same_as_extra(plan: Plan, row: str, other: str) -> Composed:
+    pairs = [(name, name) for name in plan.keys] or [("ctid", PLACE), ("tableoid", PART)]
+    return SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier(other, name), Identifier(row, column)) for column, name in pairs
+    )
+
+
+def is_not_extra(plan: Plan, row: str) -> Composed:
+    """The condition that a row is none of the extra ones."""
+    return SQL("NOT EXISTS (SELECT FROM {} AS g WHERE {})").format(extra(plan), _same_as_extra(plan, row, "g"))
+
+
 def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Composed:
     """Take out of the extra keys those that another row refers to which is not to be deleted as well.
 
@@ -446,23 +463,23 @@ def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Compos
         SQL("c.{} = t.{}").format(Identifier(own), Identifier(theirs))
         for own, theirs in zip(reference.columns, reference.referred, strict=True)
     )
-    stays: Composable = SQL("")
-    if goes is not None:
-        stays = SQL(" AND NOT EXISTS (SELECT FROM {} AS g WHERE {})").format(
-            extra(goes),
-            SQL(" AND ").join(SQL("g.{0} = c.{0}").format(Identifier(name)) for name in goes.keys),
-        )
+    stays = SQL(" AND ") + is_not_extra(goes, "c") if goes is not None else SQL("")
     return SQL(
         "DELETE FROM {extra} AS s USING {rows} AS t"
-        " WHERE {same_key} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{stays})"
+        " WHERE {same} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{stays})"
     ).format(
         extra=extra(plan),
         rows=rows_of(plan.target),
-        same_key=same_key(plan.the_key),
+        same=_same_as_extra(plan, "t", "s"),
         child=child + name_of(reference.table),
         refers=refers,
         stays=stays,
     )
+
+
+def _is_extra(plan: Plan) -> Composed:
+    columns, names = (plan.keys, plan.keys) if plan.key else (("ctid", "tableoid"), (PLACE, PART))
+    return SQL("({}) IN (SELECT {} FROM {})").format(listed(columns), listed(names), extra(plan))
 
 
 def delete_extra(plans: Sequence[Plan]) -> Composed:
@@ -474,11 +491,7 @@ def delete_extra(plans: Sequence[Plan]) -> Composed:
         SQL("{} AS (DELETE FROM {}{} RETURNING 1)").format(
             Identifier(f"deleted_{plan.place}"),
             rows_of(plan.target),
-            _scope(
-                plan,
-                plan.target,
-                SQL("({}) IN (SELECT {} FROM {})").format(listed(plan.keys), listed(plan.keys), extra(plan)),
-            ),
+            _scope(plan, plan.target, _is_extra(plan)),
         )
         for plan in plans
     ]

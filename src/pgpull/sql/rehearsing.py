@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from pgpull.model import OnConflict, Plan
 from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
+from pgpull.sql.comparing import is_not_extra
 from pgpull.sql.parts import condition, listed, name_of, outside, rows_of, same_key, verbatim
 from pgpull.sql.relating import to_move
 
@@ -104,6 +105,8 @@ def let_be_null(table: TableName, columns: Iterable[str]) -> Composed:
 
 def _stays(plan: Plan) -> Composed:
     """The target's rows as they are when the rows of the trial come to them."""
+    if plan.request.mirror and plan.comparison and plan.comparison.extra:
+        return SQL("(SELECT * FROM {} AS r WHERE {})").format(rows_of(plan.target), is_not_extra(plan, "r"))
     if not plan.request.replace:
         return rows_of(plan.target)
     stays = outside(plan.request.scope, plan.target, plan.request.timezone)
