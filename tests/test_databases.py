@@ -193,6 +193,7 @@ OUR_HABITS = {
     "client_encoding": "SQL_ASCII",
     "default_transaction_isolation": "repeatable read",
     "default_transaction_deferrable": "on",
+    "default_transaction_read_only": "on",
     "xmloption": "document",
     "search_path": "pg_catalog",
     "synchronous_commit": "off",

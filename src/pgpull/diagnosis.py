@@ -172,7 +172,7 @@ _HINTS: Final = {
     "57014": "a statement_timeout of {side} ended the work: pull a smaller window, or ask for a longer one"
     " for this role (ALTER ROLE ... SET statement_timeout)",
     "25P04": "the transaction_timeout of {side} ended the work: pull a smaller window, or ask for a longer one",
-    "25006": "{side} takes no writes: is it a standby, or set to default_transaction_read_only?",
+    "25006": "{side} takes no writes: is it a standby, or is there a proxy that only reads?",
 }
 
 _CONFLICTS: Final = {

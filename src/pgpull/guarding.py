@@ -27,7 +27,11 @@ def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None
     if target.identity.in_recovery or target.identity.read_only:
         raise PlanError(
             f"local ({target.endpoint}) takes no writes: "
-            + ("it is a standby" if target.identity.in_recovery else "default_transaction_read_only is on"),
+            + (
+                "it is a standby"
+                if target.identity.in_recovery
+                else "its transactions are read only, whatever is set"
+            ),
             "give the URL of a database that can be written",
         )
 

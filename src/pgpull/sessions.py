@@ -76,6 +76,8 @@ OLDEST: Final = 12
 
 _TARGET: Final[Mapping[str, str]] = {
     **_FORMS,
+    # a default is no ban: who names this database as the target wants it written
+    "default_transaction_read_only": "off",
     "lock_timeout": "30s",
     # a batch is small and the table may be large: find keys by the index, never by reading the whole table
     "enable_hashjoin": "off",
