@@ -17,7 +17,7 @@ from pgpull.shapes import TableName
 from tests.conftest import MakePair
 from tests.support import Pair
 
-CORPUS = Path("/work/shared/corpus/pgsync")
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "pgsync"
 
 
 def pulled(pair: Pair, table: str = "t", **words: object) -> Report:
