@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Composed
 from pgpull import sql
 from pgpull.diagnosis import translated
 from pgpull.errors import PlanError
-from pgpull.model import Estimate, Plan, Request, Scope
+from pgpull.model import Estimate, Plan, Request, Scope, Window
 from pgpull.sessions import Session
 from pgpull.shapes import (
     Column,
@@ -345,6 +345,31 @@ def with_estimate(session: Session, plan: Plan) -> Plan:
     top = row[0][0]["Plan"]
     rows = top["Plan Rows"]
     return replace(plan, estimate=Estimate(rows, rows * top["Plan Width"]), access=_access(top))
+
+
+def extent_of(session: Session, table: TableName) -> tuple[int, int]:
+    """Return how many pages a table has at most in one file, and how many bytes in all.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    with translated(session.side, session.connection):
+        row = session.connection.execute(questions.EXTENT, {"table": str(table)}).fetchone()
+    assert row is not None
+    return row[0] or 0, row[1] or 0
+
+
+def cuts_of(source: Session, plan: Plan, window: Window) -> Sequence[str]:
+    """Return values, in order, between which a window holds about as many rows each; none if nobody knows.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
+    column = plan.source.column(window.column)
+    assert column is not None, "the planner has seen it"
+    with translated(source.side, source.connection):
+        row = source.connection.execute(sql.cuts(plan, window, column)).fetchone()
+    return row[0] or () if row else ()
 
 
 def _access(node: dict[str, Any]) -> str:

@@ -95,6 +95,12 @@ class Options:
         list[str] | None,
         typer.Option(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
     ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Workers that share a large table (default: 2 to 4, by the machine)."
+        ),
+    ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
@@ -342,6 +348,7 @@ def _pull(reporter: Reporter, options: Options, job: Job) -> int:
         rejects=options.rejects or default_rejects(job),
         allowed=options.allow_target or (),
         retries=options.retries,
+        jobs=options.jobs,
         listener=reporter,
     )
     if job.single:

@@ -276,6 +276,17 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A half-open stretch of the scope that one worker moves at a time: ``first <= column < end``."""
+
+    column: str
+    type: str
+    """The name of its type, as which both ends are read."""
+    first: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tie:
     """A foreign key of the target's whose parents can be looked for before a row is written."""
 
@@ -323,6 +334,12 @@ class Plan:
     ties: tuple[Tie, ...] = ()
     why: tuple[str, ...] = ()
     """For which foreign keys rows come along."""
+    parts: tuple[Part, ...] = ()
+    """What several workers share out; none where one moves all."""
+    jobs: int = 1
+    """How many workers move the rows."""
+    alone: str = ""
+    """Why there are no more, where more would be worth their while."""
     access: str = ""
     """How the source's planner would find the rows in scope."""
     notes: tuple[str, ...] = ()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import chain
 
 from psycopg.sql import Composed
 
@@ -18,7 +17,7 @@ from pgpull.sessions import Session
 from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.sql.relating import to_move
-from pgpull.streams import Outflow, ReadAhead, ReadFailed, in_batches
+from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, in_batches
 
 Progress = Generator[tuple[Tally, int]]
 """What became of some rows; and, once a batch is through, its bytes."""
@@ -75,11 +74,16 @@ def flow(
     source: Session, statements: Iterable[Composed], plan: Plan, applier: Applier, strategy: Strategy
 ) -> Progress:
     """Move the rows that some statements send, one after the other; see :func:`move`."""
-    outflows = [Outflow(source.connection, s.as_bytes()) for s in statements]
-    pieces = chain.from_iterable(outflow.pieces(plan.request.batch_rows) for outflow in outflows)
+    outflows: list[Outflow] = []
+
+    def pieces() -> Iterator[Piece]:
+        for statement in statements:
+            outflows.append(Outflow(source.connection, statement.as_bytes()))
+            yield from outflows[-1].pieces(plan.request.batch_rows)
+
     fetched, waiting = 0, applier.waiting
     try:
-        with ReadAhead(pieces, source.cancel) as ready:
+        with ReadAhead(pieces(), source.cancel) as ready:
             for batch in in_batches(ready, plan.wire):
                 for tally in applier.apply(batch, strategy):
                     fetched += tally.fetched

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential,
+)
+from tenacity.nap import sleep_using_event
 
-from pgpull.errors import Passing
+from pgpull.errors import Passing, Stopped
 
 DEFAULT_RETRIES = 6
 """With the pauses below, some 24 seconds in all: a Postgres recovers from a crash in less."""
@@ -23,10 +32,12 @@ class Patience:
     Args:
         retries: tries after the first one; between them 0.5, 1, 2, 4, 8, 8, ... seconds pass.
         notice: called with a sentence before each pause.
+        left: once it is set, nothing is tried again.
     """
 
     retries: int
     notice: Callable[[str], None]
+    left: Event = field(default_factory=Event)
 
     def call(self, work: Callable[[], T]) -> T:
         """Do the work, again and again if need be.
@@ -37,16 +48,22 @@ class Patience:
         tries = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Passing) and not error.exhausted),
             wait=wait_exponential(multiplier=0.5, max=8),
-            stop=stop_after_attempt(1 + self.retries),
+            stop=stop_after_attempt(1 + self.retries) | stop_when_event_set(self.left),
+            sleep=sleep_using_event(self.left),
             before_sleep=self._say,
             reraise=True,
         )
         try:
-            return tries(work)
+            return tries(lambda: self._once(work))
         except Passing as error:
             # who has no tries of his own leaves it to whoever is further up
             error.exhausted = error.exhausted or self.retries > 0
             raise
+
+    def _once(self, work: Callable[[], T]) -> T:
+        if self.left.is_set():
+            raise Stopped("the run was ended", "run the same command again: it goes on from there")
+        return work()
 
     def _say(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from pgpull import pruning, sql, versions
@@ -20,6 +20,8 @@ from pgpull.patience import Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.results import Reject, Report, Tally
 from pgpull.sessions import Session, reopen, send_bytes_as_they_are
+from pgpull.sharing import SharedMove, shared_out
+from pgpull.workers import Worker, hired
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Bench:
     rejects: RejectsFile
     listener: Listener
     patience: Patience
+    jobs: int = 1
+    """How many workers may move the rows of one table."""
 
     def reject(self, reject: Reject) -> None:
         """Keep a refused row, and say so."""
@@ -105,6 +109,7 @@ class TablePull:
             return
         self._horizons = versions.horizons(self._target)
         self.plan, self._known = decide(source, self._target, self.plan)
+        self.plan = shared_out(source, self._target, self.plan, self._bench.jobs)
         self._bytes += self.plan.comparison.bytes if self.plan.comparison else 0
         if self.extra:
             pruning.put_aside(self._target, self.plan)
@@ -133,14 +138,28 @@ class TablePull:
         """Count local rows that were deleted to make room."""
         self._deleted += rows
 
-    def move(self, source: Session) -> None:
+    @contextmanager
+    def hire(self, source: Session) -> Iterator[Sequence[Worker]]:
+        """Have as many workers for the length of a block as the plan asks for, or as can be had."""
+        with hired(source, self._target, self.plan.jobs) as (workers, why):
+            if why:
+                parts = self.plan.parts if len(workers) > 1 else ()
+                self.plan = replace(self.plan, jobs=len(workers), parts=parts, alone=why)
+            yield workers
+
+    def move(self, workers: Sequence[Worker]) -> None:
         """Move the rows that the plan says."""
-        bench, plan = self._bench, self.plan
+        bench, plan, source = self._bench, self.plan, workers[0].source
         patience = Patience(0, bench.listener.noticed) if plan.atomic else bench.patience
         self.applier = Applier(self._target, plan, patience, bench.reject)
-        send_bytes_as_they_are(source)
         before = self.tally.fetched
-        self._follow(move(source, self._target, plan, self.applier))
+        if plan.parts:
+            shared = SharedMove(plan, workers, patience, bench.reject, bench.listener.noticed)
+            self._follow(shared.progress())
+            self.applier.transactions += shared.transactions
+        else:
+            send_bytes_as_they_are(source)
+            self._follow(move(source, self._target, plan, self.applier))
         moved = self.tally.fetched - before + self.applier.waiting
         self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         if plan.why:

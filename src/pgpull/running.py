@@ -40,6 +40,7 @@ from pgpull.sessions import Session, open_source, open_target, reopen
 from pgpull.shapes import TableName, TablePattern
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
+from pgpull.workers import default_jobs
 
 Group = Sequence[TablePull]
 """Tables that refer to each other in a circle, or one alone."""
@@ -53,6 +54,7 @@ def pull(
     rejects: str | Path | None = None,
     allow_target: str | Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
+    jobs: int | None = None,
     listener: Listener | None = None,
     **words: Unpack[Words],
 ) -> Report:
@@ -66,6 +68,8 @@ def pull(
             ``SCHEMA.TABLE.rejects.jsonl`` in the working directory unless named.
         allow_target: hosts beside this machine that may be written.
         retries: how often a lost connection is opened again, with longer and longer pauses.
+        jobs: how many workers move the rows of a large table, each with a connection to both sides;
+            2 to 4 by the machine, unless said.
         listener: hears how it goes on.
         words: which rows, and how they are written:
 
@@ -95,7 +99,7 @@ def pull(
         Unequal: it was to be verified, and the two sides differ.
     """
     job = Job((Wanted(TablePattern.parse_plain(table), make_request(table, **words)),))
-    way = Way(rejects=rejects, allow_target=allow_target, retries=retries, listener=listener)
+    way = Way(rejects=rejects, allow_target=allow_target, retries=retries, jobs=jobs, listener=listener)
     [report] = _run(job, source, target, way).reports
     return report
 
@@ -106,6 +110,7 @@ class Way(TypedDict, total=False):
     rejects: str | Path | None
     allow_target: str | Sequence[str]
     retries: int
+    jobs: int | None
     listener: Listener | None
 
 
@@ -130,8 +135,8 @@ def pull_tables(
         with_parents: bring the rows, too, that pulled rows refer to and that local lacks.
         with_children: tables whose rows come along that refer to pulled rows.
         create_missing: make tables that local lacks, with all that they need.
-        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``listener``, as :func:`pull` has them;
-            refused rows of all tables go to one file, ``pgpull.rejects.jsonl`` unless named.
+        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``jobs``, ``listener``, as :func:`pull`
+            has them; refused rows of all tables go to one file, ``pgpull.rejects.jsonl`` unless named.
         words: which rows of each table, and how they are written, as :func:`pull` has them.
 
     Returns:
@@ -163,6 +168,7 @@ def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, w
         rejects=Path(rejects) if rejects else default_rejects(job),
         allowed=(allowed,) if isinstance(allowed, str) else allowed,
         retries=way.get("retries", DEFAULT_RETRIES),
+        jobs=way.get("jobs"),
         listener=way.get("listener"),
     )
 
@@ -175,6 +181,7 @@ def run(
     rejects: Path,
     allowed: Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
+    jobs: int | None = None,
     listener: Listener | None = None,
 ) -> Summary:
     """Do a job; see :func:`pull` for the arguments and :func:`pull_tables` for what is returned and raised.
@@ -183,7 +190,7 @@ def run(
     """
     hears = listener or Listener()
     with closing(open_target(target)) as local, RejectsFile(rejects) as file:
-        bench = Bench(local, file, hears, Patience(retries, hears.noticed))
+        bench = Bench(local, file, hears, Patience(retries, hears.noticed), jobs or default_jobs())
         return _Run(job, source, bench, allowed).run()
 
 
@@ -245,7 +252,7 @@ class _Run:
         """
         self._begin()
         try:
-            with open_source(self._source) as source:
+            with open_source(self._source, share=self._bench.jobs > 1) as source:
                 guard(source, self._target, self._allowed)
                 groups = self._look(source)
                 self._prune_first(source, groups)
@@ -429,9 +436,10 @@ class _Run:
             self._under_way = pull
             self._listener.looked(pull.plan, source, self._target)
             pull.decide(source)
-            self._listener.planned(pull.plan, source, self._target)
-            self._delete_extra([pull])
-            pull.move(source)
+            with pull.hire(source) as workers:
+                self._listener.planned(pull.plan, source, self._target)
+                self._delete_extra([pull])
+                pull.move(workers)
         self._settle(group)
 
     def _settle(self, group: Group) -> None:

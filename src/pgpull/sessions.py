@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pgpull import sql
-from pgpull.diagnosis import SOURCE, TARGET, connect_failed, lost, translated
+from pgpull.diagnosis import SOURCE, TARGET, connect_failed, is_lost, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, UnsafeTarget
 from pgpull.shapes import Identity
@@ -117,6 +117,8 @@ class Session:
     connection: _Line
     """The driver's connection under SQLAlchemy's."""
     identity: Identity
+    snapshot: str | None = None
+    """The name under which other sessions may see the same instant; None where the server gave none."""
 
     @property
     def lost(self) -> bool:
@@ -194,28 +196,49 @@ def _system(connection: psycopg.Connection) -> str | None:
 
 
 @contextmanager
-def open_source(endpoint: Endpoint) -> Iterator[Session]:
+def open_source(endpoint: Endpoint, *, share: bool = False, at: str | None = None) -> Iterator[Session]:
     """Open the server's database, only to read: one transaction, one instant, until the block ends.
 
     Args:
         endpoint: where it is.
+        share: whether other sessions are to see the same instant, if the server lets them.
+        at: the name of the instant to see (manual: 9.28.5, Snapshot Synchronization Functions).
 
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or would let us write.
+        PgpullError: it does not know that instant: another server answers, or a pooler is in between.
     """
     link = _connect(SOURCE, endpoint, isolation_level="REPEATABLE READ", postgresql_readonly=True)
     connection = _driver(link)
     try:
         with translated(SOURCE, connection):
-            connection.execute(sql.pin(_FORMS, in_transaction=True))
-            connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
-            with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
-                connection.execute(sql.pin_where_unlimited(_SOURCE_CHECKS))
+            if at is not None:
+                connection.execute(sql.see(at))
+            snapshot = _begin(connection, share)
             session = _session(SOURCE, endpoint, link)
+            session.snapshot = snapshot
         _check_read_only(session.identity)
         yield session
     finally:
         _close(link, connection)
+
+
+def _begin(connection: psycopg.Connection, share: bool) -> str | None:
+    """Set what holds in the source's transaction; return the name of its instant, if it is to be shared."""
+    connection.execute(sql.pin(_FORMS, in_transaction=True))
+    connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
+    with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
+        connection.execute(sql.pin_where_unlimited(_SOURCE_CHECKS))
+    if not share:
+        return None
+    try:
+        row = connection.execute(sql.SHARE).fetchone()
+    except psycopg.Error as error:
+        if is_lost(error, connection):
+            raise
+        connection.rollback()  # it cannot be tried behind a savepoint: subtransactions share nothing
+        return _begin(connection, share=False)
+    return row[0] if row else None
 
 
 def send_bytes_as_they_are(source: Session) -> None:

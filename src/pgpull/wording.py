@@ -170,6 +170,8 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         lines.append(("FOUND", comparison_text(found, plan.request)))
     by = f" by {', '.join(plan.keys)}" if plan.keys else ", without a key"
     details = f"; {len(plan.columns)} columns, {plan.wire},{by}; batches of {plan.request.batch_rows:,}"
+    details += f"; {plan.jobs} workers share {len(plan.parts)} parts" if plan.parts else ""
+    details += f"; {plan.jobs} worker{'s' * (plan.jobs > 1)} only: {plan.alone}" if plan.alone else ""
     how = f"{_HOW[plan.strategy]}: {plan.reason}"
     lines.append(("HOW", how if plan.strategy is Strategy.NOTHING else how + details))
     return lines
@@ -302,6 +304,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "verified": report.verified,
         "comparison": comparison_json(plan.comparison),
         "strategy": plan.strategy,
+        "jobs": plan.jobs,
         "reason": plan.reason,
         "wire": plan.wire,
         "key": plan.keys,

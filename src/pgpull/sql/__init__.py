@@ -12,8 +12,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Plan, Scope, Wire
-from pgpull.shapes import OwnedSequence, Reference, Shape, TableName, Trigger
+from pgpull.model import Part, Plan, Scope, Window, Wire
+from pgpull.shapes import Column, OwnedSequence, Reference, Shape, TableName, Trigger
 from pgpull.sql.parts import condition, instant_of, listed, name_of, outside, rows_of, same_key, verbatim
 
 # --- a session's settings --------------------------------------------------------------------------------
@@ -41,10 +41,49 @@ def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
 
 # --- to the source ---------------------------------------------------------------------------------------
 
+SHARE: Final = SQL("SELECT pg_export_snapshot()")
 
-def _select(plan: Plan) -> Composed:
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+
+def see(snapshot: str) -> Composed:
+    """See what the transaction sees that shared its snapshot; to be said before anything is asked."""
+    return SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
+
+
+def _select(plan: Plan, part: Part | None = None) -> Composed:
+    more = [_in_part(part)] if part else []
+    scope = condition(plan.request.scope, plan.source, plan.request.timezone, more)
     return SQL("SELECT {} FROM {}").format(listed(plan.columns), rows_of(plan.source)) + scope
+
+
+def _in_part(part: Part) -> Composed:
+    ends = [(SQL(">="), part.first), (SQL("<"), part.end)]
+    return SQL(" AND ").join(
+        SQL("{} {} {}::{}").format(Identifier(part.column), sign, Literal(value), verbatim(part.type))
+        for sign, value in ends
+        if value is not None
+    )
+
+
+def cuts(plan: Plan, window: Window, column: Column) -> Composed:
+    """Ask for values between which a window holds as many rows each, as far as the statistics know.
+
+    Those of a table with heirs or partitions are kept twice (manual: 53.27, pg_stats).
+    """
+    scope = condition(Scope(window), plan.source, plan.request.timezone)
+    return SQL(
+        "SELECT array_agg({column}::text ORDER BY {column})"
+        " FROM (SELECT unnest(histogram_bounds::text::{type}[]) FROM pg_stats"
+        " WHERE schemaname = {schema} AND tablename = {table} AND attname = {name}"
+        " AND inherited = {inherited}) AS bounds ({column}){scope}"
+    ).format(
+        column=Identifier(window.column),
+        type=verbatim(column.type.base),
+        schema=Literal(plan.table.schema),
+        table=Literal(plan.table.name),
+        name=Literal(window.column),
+        inherited=Literal(plan.source.kind == "p"),
+        scope=scope,
+    )
 
 
 def probe(scope: Scope, shape: Shape, timezone: str) -> Composed:
@@ -62,12 +101,15 @@ def explain(plan: Plan) -> Composed:
     return SQL("EXPLAIN (FORMAT JSON) ") + _select(plan)
 
 
-def copy_out(plan: Plan) -> Composed:
-    """Send the rows in scope; new rows oldest first, as the next pull begins at the newest that is here."""
+def copy_out(plan: Plan, part: Part | None = None) -> Composed:
+    """Send the rows in scope, or in a part of it.
+
+    New rows come oldest first, as the next pull begins at the newest that is here.
+    """
     window, order = plan.request.scope.window, Composed([])
     if plan.request.new is not None and window is not None:
         order = SQL(" ORDER BY {}").format(Identifier(window.column))
-    return SQL("COPY ({}{}) TO STDOUT (FORMAT {})").format(_select(plan), order, SQL(plan.wire.value))
+    return SQL("COPY ({}{}) TO STDOUT (FORMAT {})").format(_select(plan, part), order, SQL(plan.wire.value))
 
 
 # --- to the target ---------------------------------------------------------------------------------------

@@ -46,6 +46,15 @@ NAMES: Final = SQL("""
 """)
 
 
+# How many pages a table has at most in one file, and how many bytes in all. What a partitioned table holds, its
+# leaves do; of any other there is no tree.
+EXTENT: Final = SQL("""
+    SELECT max(pg_relation_size(relid)) / current_setting('block_size')::bigint,
+           sum(pg_table_size(relid))::bigint
+      FROM (SELECT relid FROM pg_partition_tree(%(table)s) UNION SELECT %(table)s::regclass) AS files
+""")
+
+
 # The questions below are asked for many tables at once; the first column of an answer is the table's oid.
 
 TABLES: Final = SQL("""

@@ -1,0 +1,86 @@
+"""How the rows in scope are cut into parts that several workers share out, and when they cannot be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pgpull.model import OnConflict, Part, Plan, Strategy
+from pgpull.planning import held_triggers
+from pgpull.shapes import Column
+
+WORTH_BYTES = 16 * 1024 * 1024
+"""From here on, a second worker saves more than the 30 ms that it takes to have him, or a little more."""
+
+_PARTS_A_JOB = 16
+"""So many that the last ones end together, and so few that none is too small to be read ahead."""
+
+_PAGES_FROM = 14
+"""The first major version that finds rows by a range of pages (release notes: TID Range Scan)."""
+
+
+def share(plan: Plan) -> float:
+    """Return about how much of the table is in scope, from 0 to 1."""
+    guess, all_rows = plan.estimate, plan.source.rows
+    if not plan.request.scope.narrows or guess is None or all_rows <= 0:
+        return 1.0
+    return min(1.0, guess.rows / all_rows)
+
+
+def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
+    """Say why a single worker has to move the rows; empty if several can.
+
+    Args:
+        plan: with its strategy.
+        shared: whether several sessions can see the source's instant.
+        unique: whether the target has unique rules beside the key.
+    """
+    if plan.atomic:
+        return "all is written in one transaction"
+    if plan.request.new is not None:
+        return "rows come oldest first"
+    if any(tie.parents for tie in plan.ties):
+        return "rows refer to others that may come later"
+    if held_triggers(plan.request, plan.target):
+        return "the table is locked while its triggers are held back"
+    if unique and plan.request.on_conflict is OnConflict.UPDATE and plan.strategy is Strategy.MERGE:
+        return "unique values may be swapped between rows"
+    return "" if shared else "the server lets no other session see the same instant"
+
+
+def page_parts(pages: int, jobs: int) -> tuple[Part, ...]:
+    """Cut a table by its pages; rows of a partitioned table by theirs, in all partitions at once.
+
+    Args:
+        pages: how many it has. What was added since lies in the last part, which has no end.
+        jobs: how many workers share them out.
+    """
+    step = -(-pages // (jobs * _PARTS_A_JOB)) or 1
+    return _parts("ctid", "tid", [f"({page},0)" for page in range(step, pages, step)])
+
+
+def window_parts(column: Column, cuts: Sequence[str], jobs: int) -> tuple[Part, ...]:
+    """Cut a window between values that lie about evenly in it.
+
+    Args:
+        column: that the window stands on.
+        cuts: the values, in order.
+        jobs: how many workers share the parts out.
+    """
+    step = -(-len(cuts) // (jobs * _PARTS_A_JOB)) or 1
+    return _parts(column.name, column.type.base, cuts[step - 1 :: step])
+
+
+def _parts(column: str, kind: str, cuts: Sequence[str]) -> tuple[Part, ...]:
+    ends = [None, *dict.fromkeys(cuts), None]
+    return tuple(Part(column, kind, first, end) for first, end in pairwise(ends))
+
+
+def by_pages(plan: Plan, major: int) -> bool:
+    """Tell whether the source finds rows by their pages as fast as by its own plan.
+
+    Args:
+        plan: which says how the source would find the rows in scope.
+        major: the source's version.
+    """
+    return major >= _PAGES_FROM and plan.access == "sequential scan"

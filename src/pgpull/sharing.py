@@ -1,0 +1,128 @@
+"""One table's rows shared out among several workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from psycopg.sql import Composed
+
+from pgpull import catalog, parting
+from pgpull.applying import Applier
+from pgpull.choosing import unique_beside_key
+from pgpull.model import Part, Plan, Strategy
+from pgpull.moving import Progress, flow
+from pgpull.patience import Patience
+from pgpull.results import Reject, Tally
+from pgpull.sessions import Session, send_bytes_as_they_are
+from pgpull.sql import copy_out
+from pgpull.waiting import settle
+from pgpull.workers import Team, Worker
+
+_Said = tuple[Tally, int] | Reject | str
+"""What became of some rows, with their bytes once a batch is through; a row refused; a notice."""
+
+
+def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
+    """Cut the rows that will move into parts, if several workers may move them and it is worth their while.
+
+    Args:
+        source: the server.
+        target: the local side.
+        plan: with its strategy.
+        jobs: how many workers there may be.
+
+    Returns:
+        The plan with its parts; or with the reason why one worker has to do it alone.
+
+    Raises:
+        ConnectionLost: a connection went away.
+    """
+    if jobs == 1 or plan.strategy not in (Strategy.STRAIGHT, Strategy.MERGE):
+        return plan
+    pages, size = catalog.extent_of(source, plan.table)
+    if size * parting.share(plan) < parting.WORTH_BYTES:
+        return plan
+    unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
+    alone = parting.one_alone(plan, shared=source.snapshot is not None, unique=unique)
+    parts = () if alone else _parts(source, plan, pages, jobs)
+    if len(parts) < 2:
+        return replace(plan, alone=alone or f"nobody knows where to cut what {plan.access} finds")
+    return replace(plan, parts=parts, jobs=min(jobs, len(parts)))
+
+
+def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:
+    if parting.by_pages(plan, source.identity.major):
+        return parting.page_parts(pages, jobs)
+    window = plan.request.scope.window
+    column = plan.source.column(window.column) if window else None
+    if window is None or column is None:
+        return ()
+    return parting.window_parts(column, catalog.cuts_of(source, plan, window), jobs)
+
+
+class SharedMove:
+    """The rows of a plan on their way, moved by several workers, each by batches of its own.
+
+    Args:
+        plan: with its parts.
+        workers: who moves them.
+        patience: how often to try again.
+        rejected: called with each row that is refused.
+        noticed: called with what a user wants to know of.
+
+    The functions are called in the thread that follows the move.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        workers: Sequence[Worker],
+        patience: Patience,
+        rejected: Callable[[Reject], None],
+        noticed: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._workers = workers
+        self._patience = patience
+        self._rejected = rejected
+        self._noticed = noticed
+        self._parts = deque(plan.parts)
+        self._team: Team[_Said] = Team()
+        self.transactions: list[int] = []
+        """The numbers of those that were committed."""
+
+    def progress(self) -> Progress:
+        """Move all rows, and yield what became of them.
+
+        Raises:
+            Stopped: one of the two cannot go on. What was committed stays.
+        """
+        with closing(self._team.at_work(self._workers, self._work)) as said:
+            for thing in said:
+                if isinstance(thing, Reject):
+                    self._rejected(thing)
+                elif isinstance(thing, str):
+                    self._noticed(thing)
+                else:
+                    yield thing
+
+    def _work(self, worker: Worker) -> Generator[_Said]:
+        """Take one part after the other, until there are none."""
+        plan, say = self._plan, self._team.say
+        patience = replace(self._patience, notice=say, left=self._team.left)
+        applier = Applier(worker.target, plan, patience, say)
+        send_bytes_as_they_are(worker.source)
+        yield from flow(worker.source, self._statements(), plan, applier, plan.strategy)
+        for _, tally in settle(worker.target, [applier], say):
+            yield tally, 0
+        self.transactions += applier.transactions
+
+    def _statements(self) -> Iterator[Composed]:
+        while self._parts:
+            try:
+                yield copy_out(self._plan, self._parts.popleft())
+            except IndexError:  # another worker was quicker
+                return

@@ -1,0 +1,191 @@
+"""Workers: pairs of sessions that see one instant of the source, each at work in a thread of its own.
+
+Whoever hired them hears what they say in his own thread, one thing after the other: all counting, all files and
+all listeners stay there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Final, Generic, TypeVar
+
+from pgpull.errors import PgpullError, UnsafeTarget
+from pgpull.sessions import Session, open_source, open_target
+
+T = TypeVar("T")
+
+
+def default_jobs() -> int:
+    """Return how many workers share a table where nobody says: 2 to 4, by the machine's processors."""
+    return min(4, max(2, (os.cpu_count() or 1) // 2))
+
+
+_THINGS_AHEAD: Final = 64
+"""Things said that nobody has heard yet: so few that refused rows cannot pile up."""
+
+_GRACE: Final = 2.0
+"""Seconds that a worker is given to leave whose connections were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One who reads the source at the run's instant, and writes the target."""
+
+    source: Session
+    target: Session
+
+    def cancel(self) -> None:
+        """End what both servers do for him. For another thread to call."""
+        self.source.cancel()
+        self.target.cancel()
+
+
+@contextmanager
+def hired(source: Session, target: Session, jobs: int) -> Iterator[tuple[Sequence[Worker], str]]:
+    """Have some workers for the length of a block; the first has the run's own sessions.
+
+    Args:
+        source: the server, in its transaction.
+        target: the local side.
+        jobs: how many are wanted.
+
+    Yields:
+        Those that could be had, and why there are no more; no reason where there are as many as wanted.
+
+    Raises:
+        UnsafeTarget: another database answers than the target.
+    """
+    workers, why = [Worker(source, target)], ""
+    with ExitStack() as leaving:
+        while len(workers) < jobs:
+            try:
+                workers.append(_one_more(source, target, leaving))
+            except UnsafeTarget:
+                raise
+            except PgpullError as error:
+                why = error.message
+                break
+        yield workers, why
+
+
+def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
+    ours = leaving.enter_context(closing(open_target(target.endpoint)))
+    if not ours.identity.same_database(target.identity):
+        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
+    return Worker(leaving.enter_context(open_source(source.endpoint, at=source.snapshot)), ours)
+
+
+class Left(BaseException):
+    """Nobody waits for what a worker does any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A worker has done his part, or could not."""
+
+    error: BaseException | None
+
+
+class Team(Generic[T]):
+    """Workers at work, and what they say."""
+
+    def __init__(self) -> None:
+        self._said: Queue[T | _Ended] = Queue(_THINGS_AHEAD)
+        self._late: list[T] = []
+        """What was said after the listener had left."""
+        self._leaving = threading.Event()
+        """Whether each is to stop after what he is about to say."""
+        self.left = threading.Event()
+        """Whether nobody listens any more."""
+
+    def say(self, thing: T) -> None:
+        """Tell the listener something. For a worker to call.
+
+        Raises:
+            Left: there is no listener any more.
+        """
+        if not self._put(thing):
+            self._late.append(thing)
+            raise Left
+
+    def _put(self, thing: T | _Ended) -> bool:
+        """Wait until there is room, and tell whether there was before the listener left."""
+        while not self.left.is_set():
+            with suppress(Full):
+                self._said.put(thing, timeout=0.2)
+                return True
+        return False
+
+    def at_work(self, workers: Sequence[Worker], work: Callable[[Worker], Generator[T]]) -> Generator[T]:
+        """Let all work at the same time, and yield what they say.
+
+        When one fails, the others stop at what they say next; all that was said is heard before the error is
+        raised. A listener who leaves ends all work at once.
+
+        Args:
+            workers: who works.
+            work: what each does; what it yields is said.
+
+        Raises:
+            BaseException: whatever the first one failed with.
+        """
+        threads = [
+            threading.Thread(target=self._work, args=(work(worker),), name=f"pgpull-worker-{n}", daemon=True)
+            for n, worker in enumerate(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield from self._heard(len(threads))
+        except (KeyboardInterrupt, GeneratorExit) as leaving:
+            self.left.set()
+            for worker in workers:
+                worker.cancel()
+            for thread in threads:
+                thread.join(_GRACE)
+            if isinstance(leaving, KeyboardInterrupt):
+                yield from self._rest()
+            raise
+
+    def _work(self, things: Generator[T]) -> None:
+        error: BaseException | None = None
+        try:
+            with closing(things):
+                for thing in things:
+                    self.say(thing)
+                    if self._leaving.is_set():
+                        break
+        except Left:
+            return
+        except BaseException as failure:
+            error = failure
+        self._put(_Ended(error))
+
+    def _heard(self, workers: int) -> Iterator[T]:
+        first: BaseException | None = None
+        while workers:
+            thing = self._said.get()
+            if not isinstance(thing, _Ended):
+                yield thing
+                continue
+            workers -= 1
+            if thing.error is not None:
+                first = first or thing.error
+                self._leaving.set()
+        if first is not None:
+            raise first
+
+    def _rest(self) -> Iterable[T]:
+        while True:
+            try:
+                thing = self._said.get_nowait()
+            except Empty:
+                break
+            if not isinstance(thing, _Ended):
+                yield thing
+        yield from self._late

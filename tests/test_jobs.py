@@ -1,0 +1,358 @@
+"""Several workers share a table: rows, tally and end are those of one, of one instant of the source."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+import pytest
+from tenacity import wait_fixed
+
+from pgpull import Report, Stopped, Tally, parting, patience, pull, pull_tables
+from pgpull.listening import Listener
+from pgpull.model import Plan
+from pgpull.results import Reject
+from pgpull.sessions import Session
+from tests.conftest import MakePair, OwnServer
+from tests.support import Pair, Proxy, Side
+from tests.support.servers import HOST
+
+TABLE = "askwealth.message"
+ROWS = 3_000
+SIDES: tuple[Side, Side] = ("source", "target")
+
+MakeProxy = Callable[..., Proxy]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share out small tables, too, and make the pauses between tries short."""
+    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+
+
+@pytest.fixture
+def full(pair: Pair) -> Pair:
+    """Give a pair whose source has rows."""
+    pair.add_messages("source", ROWS)
+    pair.source(f"analyze {TABLE}")
+    return pair
+
+
+class Hears(Listener):
+    """Keeps what it hears, and does a deed once so many rows are in."""
+
+    def __init__(self, rows: int = 0, deed: Callable[[], object] = lambda: None) -> None:
+        self._rows, self._deeds = rows, [deed]
+        self.plans: list[Plan] = []
+        self.notices: list[str] = []
+        self.rejects: list[Reject] = []
+        self.last = Tally()
+
+    def planned(self, plan: Plan, source: Session, target: Session) -> None:
+        self.plans.append(plan)
+
+    def progressed(self, tally: Tally, size: int) -> None:
+        self.last = tally
+        if tally.fetched >= self._rows and self._deeds:
+            self._deeds.pop()()
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+    def rejected(self, reject: Reject) -> None:
+        self.rejects.append(reject)
+
+
+def pulled(pair: Pair, table: str = TABLE, **words: Any) -> Report:
+    given = {"source": pair.source_url, "target": pair.target_url, "jobs": 3, "batch_size": 50, **words}
+    return pull(table, **given)
+
+
+def alone(pair: Pair, table: str, **words: Any) -> str:
+    """Pull what is not shared out, see that it comes nevertheless, and return why it is not."""
+    report = pulled(pair, table, **words)
+    assert (report.plan.jobs, report.plan.parts) == (1, ())
+    assert pair.same(table)
+    return report.plan.alone
+
+
+# --- as one would ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_many_bring_what_one_brings_and_pulling_again_writes_nothing(full: Pair, jobs: int) -> None:
+    report = pulled(full, jobs=jobs, verify=True)
+    assert report.tally == Tally(ROWS, inserted=ROWS)
+    assert report.plan.jobs == jobs
+    assert full.same(TABLE)
+    assert pulled(full, jobs=jobs, on_conflict="update").tally == Tally(ROWS, skipped=ROWS)
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "update"])
+def test_many_merge_as_one_does(full: Pair, on_conflict: str) -> None:
+    pulled(full, until="2025-02-01")
+    full.target(f"update {TABLE} set role = 'mine' where mod(extract(hour from created_at), 2) = 0")
+    here = full.target(f"select count(*), count(*) filter (where role = 'mine') from {TABLE}")[0]
+    report = pulled(full, on_conflict=on_conflict)
+    updated = here[1] if on_conflict == "update" else 0
+    assert report.tally == Tally(ROWS, ROWS - here[0], updated, here[0] - updated)
+    assert report.plan.jobs == 3
+    assert full.same(TABLE) == (on_conflict == "update")
+
+
+def test_the_source_is_read_at_one_instant_by_all(full: Pair) -> None:
+    before = full.images("source", TABLE)
+
+    def change() -> None:
+        full.source(
+            f"delete from {TABLE} where mod(extract(hour from created_at), 3) = 0",
+            f"update {TABLE} set role = 'later'",
+        )
+        full.add_messages("source", 500, seed="later")
+
+    report = pulled(full, listener=Hears(1, change))
+    assert report.plan.jobs == 3
+    assert full.images("target", TABLE) == before
+
+
+def test_a_partitioned_table_is_cut_in_all_its_partitions(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="""
+create table p (id int, day int, v text, primary key (id, day)) partition by list (day);
+create table p1 partition of p for values in (1) partition by range (id);
+create table p1a partition of p1 for values from (0) to (1000);
+create table p1b partition of p1 default;
+create table p2 partition of p default;
+"""
+    )
+    pair.source("insert into p select n, n % 3, repeat('x', 500) from generate_series(1, 5000) n")
+    report = pulled(pair, "p")
+    assert report.plan.jobs == 3
+    assert report.tally == Tally(5000, inserted=5000)
+    assert pair.same("p")
+
+
+def test_a_window_that_an_index_finds_is_cut_where_its_values_lie(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key, at timestamptz, v text); create index on t (at)"
+    )
+    pair.source(
+        "insert into t select n, timestamptz '2025-01-01' + n * n * interval '1 second', repeat('x', 300)"
+        " from generate_series(1, 20000) n",
+        "insert into t values (0, null, 'x'), (-1, 'infinity', 'x')",
+        "analyze t",
+    )
+    report = pulled(pair, "t", window="at", since="2025-01-10", until="2025-03-01")
+    assert {part.column for part in report.plan.parts} == {"at"}
+    where = "at >= '2025-01-10Z' and at < '2025-03-01Z'"
+    assert report.tally.inserted == pair.source(f"select count(*) from t where {where}")[0][0] > 500
+    assert pair.target("select count(*) from t") == pair.source(f"select count(*) from t where {where}")
+
+
+def test_refused_rows_are_as_many_and_as_legible_as_with_one(full: Pair) -> None:
+    full.target(
+        f"alter table {TABLE} add constraint whole check (extract(hour from created_at at time zone 'UTC') > 0)"
+    )
+    heard = Hears()
+    report = pulled(full, listener=heard)
+    assert report.tally == Tally(ROWS, inserted=ROWS - ROWS // 24, failed=ROWS // 24)
+    assert {reject.constraint for reject in heard.rejects} == {"whole"}
+    assert len({reject.key["message_id"] for reject in heard.rejects}) == ROWS // 24
+    assert report.rejects
+    assert len(report.rejects.read_text().splitlines()) == ROWS // 24
+
+
+def test_the_run_stops_once_more_rows_fail_than_allowed(full: Pair) -> None:
+    full.target(f"alter table {TABLE} add check (false) not valid")
+    with pytest.raises(Stopped, match="rows were refused, more than 10 allowed"):
+        pulled(full, max_errors=10)
+    assert full.target(f"select count(*) from {TABLE}") == [(0,)]
+
+
+def test_several_tables_share_their_workers_one_after_the_other(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table a (id int primary key, v text);"
+        " create table b (id int primary key, a int references a)"
+    )
+    pair.source(
+        "insert into a select n, repeat('x', 200) from generate_series(1, 2000) n",
+        "insert into b select n, n from generate_series(1, 2000) n",
+    )
+    summary = pull_tables("*", source=pair.source_url, target=pair.target_url, way={"jobs": 2}, verify=True)
+    assert {report.plan.jobs for report in summary.reports} == {2}
+    assert summary.tally == Tally(4000, inserted=4000)
+
+
+# --- where one has to do it alone ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "words", "why"),
+    [
+        ("create table t (id int primary key, v text)", {"replace": True}, "one transaction"),
+        ("create table t (id int, v text)", {}, "one transaction"),
+        ("create table t (id int primary key, up int references t, v text)", {}, "may come later"),
+        (
+            "create table t (id int primary key, v text);"
+            " create function f() returns trigger language plpgsql as 'begin return new; end';"
+            " create trigger f before insert on t for each row execute function f()",
+            {},
+            "triggers are held back",
+        ),
+    ],
+)
+def test_one_worker_does_alone_what_several_cannot_and_says_why(
+    make_pair: MakePair, schema: str, words: dict[str, Any], why: str
+) -> None:
+    pair = make_pair(schema=schema)
+    pair.source("insert into t (id, v) select n, repeat('x', 200) from generate_series(1, 500) n")
+    assert why in alone(pair, "t", **words)
+
+
+def test_unique_values_that_may_be_swapped_are_one_workers(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, u int unique)")
+    pair.source("insert into t select n, n from generate_series(1, 500) n")
+    pair.target("insert into t select n, 501 - n from generate_series(1, 500) n")
+    assert "swapped" in alone(pair, "t", on_conflict="update")
+
+
+def test_new_rows_come_oldest_first_and_so_by_one_worker(full: Pair) -> None:
+    assert "oldest first" in alone(full, TABLE, new=True)
+
+
+def test_a_server_that_shares_no_snapshot_is_read_by_one_worker(full: Pair) -> None:
+    full.source(
+        "create role reader login",
+        "grant usage on schema askwealth to reader",
+        f"grant select on {TABLE} to reader",
+        "revoke execute on function pg_export_snapshot() from public",
+    )
+    try:
+        assert "see the same instant" in alone(full, TABLE, source=full.url("source", "reader"))
+    finally:
+        full.source("drop owned by reader", "drop role reader")
+
+
+def test_a_reader_behind_which_several_servers_answer_is_read_by_one_worker(
+    full: Pair, make_proxy: MakeProxy, own_server: OwnServer
+) -> None:
+    other = own_server(full.source_server.version)
+    other.query("postgres", f"create database {full.source_db}")
+    proxy = make_proxy(full.source_server)
+
+    class Turn(Listener):
+        def looked(self, *_: object) -> None:
+            proxy.refuse()  # from now on the other one answers
+
+    first, second = f"{HOST}:{proxy.port}", "{}:{}".format(*other.tcp_address)
+    source = full.source_through(proxy).replace(first, f"{first},{second}")
+    assert "snapshot" in alone(full, TABLE, source=source, listener=Turn())
+
+
+def test_where_the_server_has_few_connections_there_are_fewer_workers(full: Pair) -> None:
+    full.source(
+        f"alter database {full.source_db} connection limit 2",
+        "create role plain login",
+        "grant usage on schema askwealth to plain",
+        f"grant select on {TABLE} to plain",
+    )
+    try:
+        report = pulled(full, jobs=4, source=full.url("source", "plain"))
+    finally:
+        full.source("drop owned by plain", "drop role plain")
+    assert report.plan.jobs == 2
+    assert "too many connections" in report.plan.alone
+    assert full.same(TABLE)
+
+
+# --- what may break --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 700, 2500])
+def test_a_source_cut_under_many_is_read_anew_and_counted_once(
+    full: Pair, make_proxy: MakeProxy, rows: int
+) -> None:
+    proxy = make_proxy(full.source_server)
+    heard = Hears(rows, proxy.cut)
+    report = pulled(full, source=full.source_through(proxy), listener=heard, retries=3)
+    assert heard.notices
+    assert report.tally == Tally(ROWS, inserted=ROWS)
+    assert report.passes == 2
+    assert full.same(TABLE)
+
+
+@pytest.mark.parametrize("rows", [1, 700, 2500])
+def test_a_target_cut_under_many_gets_every_row_once(full: Pair, make_proxy: MakeProxy, rows: int) -> None:
+    proxy = make_proxy(full.target_server)
+    heard = Hears(rows, proxy.cut)
+    report = pulled(full, target=full.target_through(proxy), listener=heard, retries=3)
+    assert report.tally == Tally(ROWS, inserted=ROWS)
+    assert report.passes == 1
+    assert full.same(TABLE)
+
+
+def test_a_worker_that_fails_ends_the_run_with_what_all_have_written_counted(full: Pair) -> None:
+    heard = Hears(600, lambda: full.target(f"alter table {TABLE} rename to gone"))
+    with pytest.raises(Stopped) as caught:
+        pulled(full, listener=heard)
+    [(rows,)] = full.target("select count(*) from askwealth.gone")
+    assert caught.value.written == heard.last.inserted == rows > 0
+
+
+@contextmanager
+def user_pulls(pair: Pair) -> Iterator[subprocess.Popen[str]]:
+    program = "from pgpull import cli, parting; parting.WORTH_BYTES = 0; cli.main()"
+    words = ["pull", TABLE, "--batch-size", "20", "--jobs", "3", "--verbose"]
+    urls = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": pair.target_url}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, **urls},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def sessions(pair: Pair, side: Side) -> int:
+    asked = "select count(*) from pg_stat_activity where application_name = 'pgpull' and datname = {}"
+    return cast(int, pair.run(side, asked.format("current_database()"))[0][0])
+
+
+def test_an_interrupt_ends_all_workers_soon_and_tells_what_is_in(full: Pair) -> None:
+    with psycopg.connect(full.target_url) as other, user_pulls(full) as user:
+        other.execute(f"lock table {TABLE} in share row exclusive mode")  # all workers wait for it
+        end = time.monotonic() + 10
+        while sessions(full, "target") < 3 and time.monotonic() < end:
+            time.sleep(0.05)
+        user.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        said, _ = user.communicate(timeout=20)
+        assert time.monotonic() - begin < 4
+    assert user.returncode == 130, said
+    assert "Traceback" not in said
+    assert [sessions(full, side) for side in SIDES] == [0, 0]
+    assert pulled(full).tally.fetched == ROWS
+    assert full.same(TABLE)
+
+
+def test_a_killed_client_leaves_what_a_next_run_goes_on_from(full: Pair) -> None:
+    with user_pulls(full) as user:
+        assert user.stdout
+        assert any("inserted" in line for line in user.stdout)
+        user.kill()
+        user.wait(10)
+    assert pulled(full).tally.fetched == ROWS
+    assert full.same(TABLE)
