@@ -26,7 +26,7 @@ FLOORS = [
     {"deciding", "relating", "sharing"},
     {"preparing", "pulling"},
     {"running"},
-    {"checking", "diffing", "rehearsing", "surveying"},
+    {"calling", "checking", "diffing", "rehearsing", "surveying"},
     {"wording"},
     {"picture"},
     {"reporting", "settings"},

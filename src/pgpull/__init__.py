@@ -5,6 +5,7 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
+from pgpull.calling import pull, pull_tables
 from pgpull.checking import check
 from pgpull.diffing import diff
 from pgpull.errors import (
@@ -27,7 +28,6 @@ from pgpull.listening import Listener
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast, forecast_tables
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
-from pgpull.running import pull, pull_tables
 from pgpull.surveying import Survey, status
 
 

@@ -1,0 +1,145 @@
+"""How Python calls a pull: of one table, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from sqlalchemy.engine import URL
+
+from pgpull.endpoints import Endpoint, endpoint_of
+from pgpull.listening import Listener
+from pgpull.model import Job, Wanted
+from pgpull.patience import DEFAULT_RETRIES
+from pgpull.requesting import Words, default_rejects, make_job, make_request
+from pgpull.results import Report, Summary
+from pgpull.running import run
+from pgpull.shapes import TableName, TablePattern
+
+
+def pull(
+    table: str,
+    *,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    rejects: str | Path | None = None,
+    allow_target: str | Sequence[str] = (),
+    retries: int = DEFAULT_RETRIES,
+    jobs: int | None = None,
+    listener: Listener | None = None,
+    **words: Unpack[Words],
+) -> Report:
+    """Bring the rows of a table, or those in scope, from the source to the target.
+
+    Args:
+        table: ``schema.table``, the same on both sides.
+        source: URL of the server's database, only ever read.
+        target: URL of the local database.
+        rejects: file for refused rows, JSON lines, mode 0600, made if there is one;
+            ``SCHEMA.TABLE.rejects.jsonl`` in the working directory unless named.
+        allow_target: hosts beside this machine that may be written.
+        retries: how often a lost connection is opened again, with longer and longer pauses.
+        jobs: how many workers move the rows of a large table, each with a connection to both sides;
+            2 to 4 by the machine, unless said.
+        listener: hears how it goes on.
+        words: which rows, and how they are written:
+
+            - ``since``: first instant of the window, included; a date, a datetime, or ISO 8601 text.
+            - ``until``: end of the window, excluded.
+            - ``window``: the column that the window stands on; ``created_at`` unless named.
+            - ``equals``: columns and the values that rows in scope have there.
+            - ``where``: an SQL condition on the source's rows.
+            - ``timezone``: the IANA zone that dates without an offset are read in; UTC unless named.
+            - ``new``: only from the newest local row on, less the ``overlap`` (``"1h"``).
+            - ``on_conflict``: ``skip`` or ``update`` a row whose key is in the target already.
+            - ``mirror``: also delete local rows in scope that the source no longer has, but not more than
+              ``max_delete`` (``"10%"``).
+            - ``replace``: delete the scope and load it anew, in one transaction.
+            - ``verify``: compare both sides once more at the end.
+            - ``row_versions``: whether transaction numbers may be remembered to save time; they are.
+            - ``batch_size``: rows that are committed together, at most.
+            - ``max_errors``: stop when more rows than this fail: a number, or a percentage such as ``"2%"``.
+
+    Returns:
+        What was done. ``report.tally`` adds up: fetched = inserted + updated + skipped + failed.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection, a guard or the plan stood in the way; nothing was written.
+        Stopped: the run ended before its end; whole batches are in.
+        Unequal: it was to be verified, and the two sides differ.
+    """
+    job = Job((Wanted(TablePattern.parse_plain(table), make_request(table, **words)),))
+    way = Way(rejects=rejects, allow_target=allow_target, retries=retries, jobs=jobs, listener=listener)
+    [report] = _run(job, source, target, way).reports
+    return report
+
+
+class Way(TypedDict, total=False):
+    """How a pull goes on, whatever it pulls; see :func:`pull`."""
+
+    rejects: str | Path | None
+    allow_target: str | Sequence[str]
+    retries: int
+    jobs: int | None
+    listener: Listener | None
+
+
+def pull_tables(
+    *tables: str,
+    source: str | URL | Endpoint,
+    target: str | URL | Endpoint,
+    exclude: Sequence[str] = (),
+    with_parents: bool = False,
+    with_children: Sequence[str] = (),
+    create_missing: bool = False,
+    way: Way | None = None,
+    **words: Unpack[Words],
+) -> Summary:
+    """Bring the rows of several tables, all at one instant of the source, parents before children.
+
+    Args:
+        tables: names or patterns: ``"askwealth.document"``, ``"askwealth.*"``.
+        source: URL of the server's database, only ever read.
+        target: URL of the local database.
+        exclude: names or patterns of tables that stay out of it.
+        with_parents: bring the rows, too, that pulled rows refer to and that local lacks.
+        with_children: tables whose rows come along that refer to pulled rows.
+        create_missing: make tables that local lacks, with all that they need.
+        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``jobs``, ``listener``, as :func:`pull`
+            has them; refused rows of all tables go to one file, ``pgpull.rejects.jsonl`` unless named.
+        words: which rows of each table, and how they are written, as :func:`pull` has them.
+
+    Returns:
+        What was done: a report for each table that went through, a failure for each that did not.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: a connection or a guard stood in the way; nothing was written.
+        Stopped: a connection was lost for good; whole batches are in.
+    """
+    first = tables[0] if tables else ""
+    job = make_job(
+        tables,
+        make_request(TableName("", first), **words),
+        exclude=exclude,
+        with_parents=with_parents,
+        with_children=with_children,
+        create_missing=create_missing,
+    )
+    return _run(job, source, target, way or {})
+
+
+def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, way: Way) -> Summary:
+    rejects, allowed = way.get("rejects"), way.get("allow_target", ())
+    return run(
+        job,
+        endpoint_of(source, "source"),
+        endpoint_of(target, "target"),
+        rejects=Path(rejects) if rejects else default_rejects(job),
+        allowed=(allowed,) if isinstance(allowed, str) else allowed,
+        retries=way.get("retries", DEFAULT_RETRIES),
+        jobs=way.get("jobs"),
+        listener=way.get("listener"),
+    )
