@@ -191,6 +191,22 @@ def test_several_tables_share_their_workers_one_after_the_other(make_pair: MakeP
     assert summary.tally == Tally(4000, inserted=4000)
 
 
+def test_long_values_are_compressed_quickly_where_local_can_unless_it_says_how(make_pair: MakePair) -> None:
+    pair = make_pair(target_version=15, schema="create table t (id int primary key, v text)")
+    if not pair.target(
+        "select 1 from pg_settings where name = 'default_toast_compression' and 'lz4' = any(enumvals)"
+    ):
+        pytest.skip("this PostgreSQL was built without lz4")
+    pair.source("insert into t select n, repeat(md5(n::text), 200) from generate_series(1, 9) n")
+    for setting, used in (("default", "lz4"), ("pglz", "pglz")):
+        pair.target("truncate t")
+        if setting != "default":
+            pair.target(f"alter database {pair.target_db} set default_toast_compression = {setting}")
+        pulled(pair, "t")
+        assert pair.target("select distinct pg_column_compression(v) from t") == [(used,)]
+        assert pair.same("t")
+
+
 # --- where one has to do it alone ------------------------------------------------------------------------
 
 

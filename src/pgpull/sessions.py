@@ -278,6 +278,7 @@ def open_target(endpoint: Endpoint) -> Session:
     try:
         with translated(TARGET, connection):
             connection.execute(sql.pin(_TARGET, in_transaction=False))
+            connection.execute(sql.PREFER_LZ4)
             return _session(TARGET, endpoint, link)
     except BaseException:
         _close(link, connection)
