@@ -93,7 +93,7 @@ def _take(cursor: psycopg.Cursor, source: Session, statement: Composed) -> int:
             size += sum(map(len, piece.rows))
             yield piece.rows
 
-    outflow = Outflow(source.connection, statement.as_bytes())
+    outflow = Outflow(source.connection, statement.as_bytes(), source.pace)
     try:
         with ReadAhead(outflow.pieces(_MOST_AT_ONCE), source.cancel) as ahead:
             pour(cursor, sql.TAKE, sql.WIRE, counted(ahead))

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.listening import Listener
+from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.requesting import Words, default_rejects, make_job, make_request
@@ -27,6 +28,8 @@ def pull(
     allow_target: str | Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
     jobs: int | None = None,
+    max_rate: str | Sequence[str] = (),
+    pause_when: str | Sequence[str] = (),
     listener: Listener | None = None,
     **words: Unpack[Words],
 ) -> Report:
@@ -42,6 +45,9 @@ def pull(
         retries: how often a lost connection is opened again, with longer and longer pauses.
         jobs: how many workers move the rows of a large table, each with a connection to both sides;
             2 to 4 by the machine, unless said.
+        max_rate: how much is read from the source in a second at most: ``"20MB/s"``, ``"5000rows/s"``, or both.
+        pause_when: when to pause: ``"lag>30s"`` while a replica lags behind, ``"active>40"`` while so many
+            sessions of others are at work on the source; or both.
         listener: hears how it goes on.
         words: which rows, and how they are written:
 
@@ -71,7 +77,15 @@ def pull(
         Unequal: it was to be verified, and the two sides differ.
     """
     job = Job((Wanted(TablePattern.parse_plain(table), make_request(table, **words)),))
-    way = Way(rejects=rejects, allow_target=allow_target, retries=retries, jobs=jobs, listener=listener)
+    way = Way(
+        rejects=rejects,
+        allow_target=allow_target,
+        retries=retries,
+        jobs=jobs,
+        max_rate=max_rate,
+        pause_when=pause_when,
+        listener=listener,
+    )
     [report] = _run(job, source, target, way).reports
     return report
 
@@ -83,6 +97,8 @@ class Way(TypedDict, total=False):
     allow_target: str | Sequence[str]
     retries: int
     jobs: int | None
+    max_rate: str | Sequence[str]
+    pause_when: str | Sequence[str]
     listener: Listener | None
 
 
@@ -107,8 +123,9 @@ def pull_tables(
         with_parents: bring the rows, too, that pulled rows refer to and that local lacks.
         with_children: tables whose rows come along that refer to pulled rows.
         create_missing: make tables that local lacks, with all that they need.
-        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``jobs``, ``listener``, as :func:`pull`
-            has them; refused rows of all tables go to one file, ``pgpull.rejects.jsonl`` unless named.
+        way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``jobs``, ``max_rate``, ``pause_when``,
+            ``listener``, as :func:`pull` has them; refused rows of all tables go to one file,
+            ``pgpull.rejects.jsonl`` unless named.
         words: which rows of each table, and how they are written, as :func:`pull` has them.
 
     Returns:
@@ -140,6 +157,10 @@ def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, w
         rejects=Path(rejects) if rejects else default_rejects(job),
         allowed=(allowed,) if isinstance(allowed, str) else allowed,
         retries=way.get("retries", DEFAULT_RETRIES),
-        jobs=way.get("jobs"),
+        manners=Manners.of(
+            jobs=way.get("jobs"),
+            max_rate=way.get("max_rate", ()),
+            pause_when=way.get("pause_when", ()),
+        ),
         listener=way.get("listener"),
     )

@@ -16,6 +16,7 @@ import typer
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
+from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.recipes import Entry, Recipes
@@ -101,6 +102,14 @@ class Options:
             min=1, metavar="N", help="Workers that share a large table (default: 2 to 4, by the machine)."
         ),
     ] = None
+    max_rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE", help="Read no faster than 20MB/s, or 5000rows/s. Repeatable."),
+    ] = None
+    pause_when: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LINE", help="Pause while lag>30s, or active>40. Repeatable."),
+    ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
@@ -177,6 +186,11 @@ class Options:
         """Make a job of a request that is made already, and of what comes along."""
         job = recipes(self.config).job((), {}, **self.along)
         return replace(job, wanted=(Wanted(TablePattern.of(request.table), request),))
+
+    @property
+    def manners(self) -> Manners:
+        """How the run behaves towards the server."""
+        return Manners.of(jobs=self.jobs, max_rate=self.max_rate or (), pause_when=self.pause_when or ())
 
     @property
     def along(self) -> dict[str, Any]:
@@ -348,7 +362,7 @@ def _pull(reporter: Reporter, options: Options, job: Job) -> int:
         rejects=options.rejects or default_rejects(job),
         allowed=options.allow_target or (),
         retries=options.retries,
-        jobs=options.jobs,
+        manners=options.manners,
         listener=reporter,
     )
     if job.single:

@@ -207,7 +207,7 @@ class _Comparing:
             return self._pass_on(ahead, digests=digests)
 
     def _pieces(self, statement: Composed) -> Iterator[Piece]:
-        outflow = Outflow(self._source.connection, statement.as_bytes())
+        outflow = Outflow(self._source.connection, statement.as_bytes(), self._source.pace)
         return outflow.pieces(_MOST_AT_ONCE)
 
     def _pass_on(self, ahead: Iterable[Piece], *, digests: bool) -> int:

@@ -78,7 +78,7 @@ def flow(
 
     def pieces() -> Iterator[Piece]:
         for statement in statements:
-            outflows.append(Outflow(source.connection, statement.as_bytes()))
+            outflows.append(Outflow(source.connection, statement.as_bytes(), source.pace))
             yield from outflows[-1].pieces(plan.request.batch_rows)
 
     fetched, waiting = 0, applier.waiting

@@ -16,6 +16,7 @@ from pgpull.listening import Listener
 from pgpull.looking import Seen, look
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Request, Scope, Strategy
 from pgpull.moving import Progress, move, move_related
+from pgpull.pacing import NO_PACE, Pace
 from pgpull.patience import Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.results import Reject, Report, Tally
@@ -34,6 +35,7 @@ class Bench:
     patience: Patience
     jobs: int = 1
     """How many workers may move the rows of one table."""
+    pace: Pace = NO_PACE
 
     def reject(self, reject: Reject) -> None:
         """Keep a refused row, and say so."""

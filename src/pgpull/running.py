@@ -25,8 +25,10 @@ from pgpull.errors import (
 )
 from pgpull.guarding import guard
 from pgpull.listening import Listener
+from pgpull.manners import Manners
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import parent_of
+from pgpull.pacing import Pace
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench, TablePull
 from pgpull.rejecting import RejectsFile
@@ -36,6 +38,7 @@ from pgpull.sessions import Session, open_source, open_target, reopen
 from pgpull.shapes import TableName
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
+from pgpull.watching import watched
 from pgpull.workers import default_jobs
 
 Group = Sequence[TablePull]
@@ -50,7 +53,7 @@ def run(
     rejects: Path,
     allowed: Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
-    jobs: int | None = None,
+    manners: Manners = Manners(),  # noqa: B008 - a frozen value
     listener: Listener | None = None,
 ) -> Summary:
     """Do a job; see :func:`pgpull.pull` for the arguments, :func:`pgpull.pull_tables` for all else.
@@ -58,8 +61,14 @@ def run(
     A job that is a single table raises what goes wrong with it.
     """
     hears = listener or Listener()
-    with closing(open_target(target)) as local, RejectsFile(rejects) as file:
-        bench = Bench(local, file, hears, Patience(retries, hears.noticed), jobs or default_jobs())
+    with (
+        closing(open_target(target)) as local,
+        RejectsFile(rejects) as file,
+        watched(source, manners.pause_when) as watch,
+        Pace(manners.rate, watch, hears.noticed) as pace,
+    ):
+        patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
+        bench = Bench(local, file, hears, patience, jobs, pace)
         return _Run(job, source, bench, allowed).run()
 
 
@@ -121,7 +130,7 @@ class _Run:
         """
         self._begin()
         try:
-            with open_source(self._source, share=self._bench.jobs > 1) as source:
+            with open_source(self._source, share=self._bench.jobs > 1, pace=self._bench.pace) as source:
                 guard(source, self._target, self._allowed)
                 groups = self._look(source)
                 self._prune_first(source, groups)

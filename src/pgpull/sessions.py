@@ -25,6 +25,7 @@ from pgpull import sql
 from pgpull.diagnosis import SOURCE, TARGET, connect_failed, is_lost, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, UnsafeTarget
+from pgpull.pacing import NO_PACE, Pace
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
 
@@ -119,6 +120,8 @@ class Session:
     identity: Identity
     snapshot: str | None = None
     """The name under which other sessions may see the same instant; None where the server gave none."""
+    pace: Pace = NO_PACE
+    """Holds those back who read it."""
 
     @property
     def lost(self) -> bool:
@@ -196,13 +199,16 @@ def _system(connection: psycopg.Connection) -> str | None:
 
 
 @contextmanager
-def open_source(endpoint: Endpoint, *, share: bool = False, at: str | None = None) -> Iterator[Session]:
+def open_source(
+    endpoint: Endpoint, *, share: bool = False, at: str | None = None, pace: Pace = NO_PACE
+) -> Iterator[Session]:
     """Open the server's database, only to read: one transaction, one instant, until the block ends.
 
     Args:
         endpoint: where it is.
         share: whether other sessions are to see the same instant, if the server lets them.
         at: the name of the instant to see (manual: 9.28.5, Snapshot Synchronization Functions).
+        pace: holds those back who read it.
 
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or would let us write.
@@ -216,7 +222,7 @@ def open_source(endpoint: Endpoint, *, share: bool = False, at: str | None = Non
                 connection.execute(sql.see(at))
             snapshot = _begin(connection, share)
             session = _session(SOURCE, endpoint, link)
-            session.snapshot = snapshot
+            session.snapshot, session.pace = snapshot, pace
         _check_read_only(session.identity)
         yield session
     finally:
@@ -239,6 +245,25 @@ def _begin(connection: psycopg.Connection, share: bool) -> str | None:
         connection.rollback()  # it cannot be tried behind a savepoint: subtransactions share nothing
         return _begin(connection, share=False)
     return row[0] if row else None
+
+
+@contextmanager
+def open_watch(endpoint: Endpoint) -> Iterator[Session]:
+    """Open the server's database to ask now and then how it stands; each question is a transaction.
+
+    Raises:
+        ConnectFailed: it cannot be reached or does not let us in.
+    """
+    link = _connect(SOURCE, endpoint, isolation_level="READ COMMITTED", postgresql_readonly=True)
+    connection = _driver(link)
+    try:
+        with translated(SOURCE, connection):
+            connection.execute(sql.name_session(APPLICATION))
+            session = _session(SOURCE, endpoint, link)
+            connection.rollback()
+        yield session
+    finally:
+        _close(link, connection)
 
 
 def send_bytes_as_they_are(source: Session) -> None:

@@ -28,6 +28,7 @@ from psycopg.waiting import Wait
 from pgpull.diagnosis import SOURCE, translated
 from pgpull.errors import PgpullError
 from pgpull.model import BATCH_BYTES, Wire
+from pgpull.pacing import NO_PACE, Pace
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 _HEADER: Final = _SIGNATURE + bytes(8)  # no flags, no header extension
@@ -58,11 +59,13 @@ class Outflow:
     Args:
         connection: the source's, in its transaction, with nothing else under way.
         statement: the COPY.
+        pace: holds the reading back.
     """
 
-    def __init__(self, connection: psycopg.Connection, statement: bytes) -> None:
+    def __init__(self, connection: psycopg.Connection, statement: bytes, pace: Pace = NO_PACE) -> None:
         self._connection = connection
         self._statement = statement
+        self._pace = pace
         self.announced: int | None = None
 
     def pieces(self, most: int) -> Iterator[Piece]:
@@ -79,8 +82,10 @@ class Outflow:
             self._begin()
             count = size = 0
             while rows := self._some(min(_PIECE_ROWS, most - count)):
+                length = sum(map(len, rows))
                 count += len(rows)
-                size += sum(map(len, rows))
+                size += length
+                self._pace.keep(len(rows), length)
                 closes = count >= most or size >= BATCH_BYTES or self.announced is not None
                 yield Piece(rows, closes)
                 if closes:

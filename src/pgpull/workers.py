@@ -77,7 +77,8 @@ def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
     ours = leaving.enter_context(closing(open_target(target.endpoint)))
     if not ours.identity.same_database(target.identity):
         raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
-    return Worker(leaving.enter_context(open_source(source.endpoint, at=source.snapshot)), ours)
+    theirs = open_source(source.endpoint, at=source.snapshot, pace=source.pace)
+    return Worker(leaving.enter_context(theirs), ours)
 
 
 class Left(BaseException):

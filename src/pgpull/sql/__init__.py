@@ -28,6 +28,11 @@ def pin(settings: Mapping[str, str], *, in_transaction: bool) -> Composed:
     return SQL("SELECT ") + SQL(", ").join(calls)
 
 
+def name_session(name: str) -> Composed:
+    """Say who asks, for this transaction."""
+    return pin({"application_name": name}, in_transaction=True)
+
+
 def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
     """Set each timeout for this transaction, unless the server has its own, which stays, or knows of none."""
     calls = (

@@ -106,6 +106,11 @@ def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
     )
 
 
+def grant_role(granted: str, role: str) -> Composed:
+    """Make a role a member of another one."""
+    return SQL("GRANT {} TO {};").format(Identifier(granted), Identifier(role))
+
+
 def grant_columns(columns: Sequence[str], table: TableName, role: str) -> Composed:
     """Let a role read columns that it may not."""
     return SQL("GRANT SELECT ({}) ON {} TO {};").format(listed(columns), name_of(table), Identifier(role))

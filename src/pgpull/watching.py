@@ -1,0 +1,80 @@
+"""How the source stands while it is read: how far its replicas lag, how many sessions are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pgpull.diagnosis import SOURCE, translated
+from pgpull.endpoints import Endpoint
+from pgpull.errors import PlanError
+from pgpull.manners import Line, Load
+from pgpull.sessions import Session, open_watch
+from pgpull.sql import watching as sql
+from pgpull.sql.hints import grant_role
+
+
+class SourceWatch:
+    """Asks the source on a connection of its own.
+
+    Args:
+        session: that connection.
+        lines: what is not to be passed.
+    """
+
+    def __init__(self, session: Session, lines: Sequence[Line]) -> None:
+        self._session = session
+        self._lines = lines
+
+    def check(self) -> None:
+        """Make sure that the server tells us what we ask.
+
+        Raises:
+            PlanError: the role may not know.
+        """
+        role = self._session.identity.role
+        for line in self._lines:
+            if line.load is Load.LAG and self._session.identity.in_recovery:
+                continue
+            if not self._ask(sql.MAY_KNOW):
+                raise PlanError(
+                    f"role {role} may not see on the server what --pause-when {line.load} asks for",
+                    f"have a superuser run there: {grant_role('pg_monitor', role).as_string(None)}",
+                )
+
+    def why_pause(self) -> str:
+        """Say what passes a line; empty while nothing does."""
+        for line in self._lines:
+            value = self._value(line.load)
+            if value > line.most:
+                return line.passed(value)
+        return ""
+
+    def _value(self, load: Load) -> float:
+        if load is Load.ACTIVE:
+            return self._ask(sql.ACTIVE)
+        return self._ask(sql.LAG_HERE if self._session.identity.in_recovery else sql.LAG_OF_OTHERS)
+
+    def _ask(self, question: sql.Question) -> float:
+        connection = self._session.connection
+        with translated(SOURCE, connection):
+            row = connection.execute(question).fetchone()
+            connection.rollback()  # within one transaction the statistics stand still
+        return float(row[0]) if row else 0.0
+
+
+@contextmanager
+def watched(endpoint: Endpoint, lines: Sequence[Line]) -> Iterator[SourceWatch | None]:
+    """Watch the source for the length of a block, if there is anything to watch for.
+
+    Raises:
+        ConnectFailed: it cannot be reached.
+        PlanError: the role may not know what is asked.
+    """
+    if not lines:
+        yield None
+        return
+    with open_watch(endpoint) as session:
+        watch = SourceWatch(session, lines)
+        watch.check()
+        yield watch
