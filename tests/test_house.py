@@ -27,6 +27,7 @@ FLOORS = [
     {"deciding", "relating", "sharing"},
     {"preparing", "pulling"},
     {"running"},
+    {"stretching"},
     {"calling", "checking", "diffing", "rehearsing", "surveying"},
     {"wording"},
     {"picture"},

@@ -1,8 +1,9 @@
-"""How Python calls a pull: of one table, or of several."""
+"""How a pull is called: the functions of the package, and what the commands call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -12,11 +13,18 @@ from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.listening import Listener
 from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
-from pgpull.patience import DEFAULT_RETRIES
+from pgpull.pacing import Pace
+from pgpull.patience import DEFAULT_RETRIES, Patience
+from pgpull.pulling import Bench
+from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Report, Summary
-from pgpull.running import run
+from pgpull.running import walk
+from pgpull.sessions import open_target
 from pgpull.shapes import TableName, TablePattern
+from pgpull.stretching import walk_in_stretches
+from pgpull.watching import watched
+from pgpull.workers import default_jobs
 
 
 def pull(
@@ -30,6 +38,7 @@ def pull(
     jobs: int | None = None,
     max_rate: str | Sequence[str] = (),
     pause_when: str | Sequence[str] = (),
+    snapshot: bool = True,
     listener: Listener | None = None,
     **words: Unpack[Words],
 ) -> Report:
@@ -48,6 +57,8 @@ def pull(
         max_rate: how much is read from the source in a second at most: ``"20MB/s"``, ``"5000rows/s"``, or both.
         pause_when: when to pause: ``"lag>30s"`` while a replica lags behind, ``"active>40"`` while so many
             sessions of others are at work on the source; or both.
+        snapshot: whether all is read at one instant of the source; else one stretch of keys after the other,
+            each in a short transaction.
         listener: hears how it goes on.
         words: which rows, and how they are written:
 
@@ -84,6 +95,7 @@ def pull(
         jobs=jobs,
         max_rate=max_rate,
         pause_when=pause_when,
+        snapshot=snapshot,
         listener=listener,
     )
     [report] = _run(job, source, target, way).reports
@@ -99,6 +111,7 @@ class Way(TypedDict, total=False):
     jobs: int | None
     max_rate: str | Sequence[str]
     pause_when: str | Sequence[str]
+    snapshot: bool
     listener: Listener | None
 
 
@@ -124,7 +137,7 @@ def pull_tables(
         with_children: tables whose rows come along that refer to pulled rows.
         create_missing: make tables that local lacks, with all that they need.
         way: how it goes on: ``rejects``, ``allow_target``, ``retries``, ``jobs``, ``max_rate``, ``pause_when``,
-            ``listener``, as :func:`pull` has them; refused rows of all tables go to one file,
+            ``snapshot``, ``listener``, as :func:`pull` has them; refused rows of all tables go to one file,
             ``pgpull.rejects.jsonl`` unless named.
         words: which rows of each table, and how they are written, as :func:`pull` has them.
 
@@ -161,6 +174,35 @@ def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, w
             jobs=way.get("jobs"),
             max_rate=way.get("max_rate", ()),
             pause_when=way.get("pause_when", ()),
+            snapshot=way.get("snapshot", True),
         ),
         listener=way.get("listener"),
     )
+
+
+def run(
+    job: Job,
+    source: Endpoint,
+    target: Endpoint,
+    *,
+    rejects: Path,
+    allowed: Sequence[str] = (),
+    retries: int = DEFAULT_RETRIES,
+    manners: Manners = Manners(),  # noqa: B008 - a frozen value
+    listener: Listener | None = None,
+) -> Summary:
+    """Do a job; see :func:`pgpull.pull` for the arguments, :func:`pgpull.pull_tables` for all else.
+
+    A job that is a single table raises what goes wrong with it.
+    """
+    hears = listener or Listener()
+    with (
+        closing(open_target(target)) as local,
+        RejectsFile(rejects) as file,
+        watched(source, manners.pause_when) as watch,
+        Pace(manners.rate, watch, hears.noticed) as pace,
+    ):
+        patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
+        bench = Bench(local, file, hears, patience, jobs, pace)
+        go = walk if manners.snapshot else walk_in_stretches
+        return go(job, source, bench, allowed)

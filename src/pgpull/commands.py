@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from pgpull.calling import run
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
@@ -23,7 +24,6 @@ from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
-from pgpull.running import run
 from pgpull.settings import load, recipes
 from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
@@ -110,6 +110,10 @@ class Options:
         list[str] | None,
         typer.Option(metavar="LINE", help="Pause while lag>30s, or active>40. Repeatable."),
     ] = None
+    no_snapshot: Annotated[
+        bool,
+        typer.Option("--no-snapshot", help="Read in short transactions, one stretch of keys each."),
+    ] = False
     batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
@@ -190,7 +194,12 @@ class Options:
     @property
     def manners(self) -> Manners:
         """How the run behaves towards the server."""
-        return Manners.of(jobs=self.jobs, max_rate=self.max_rate or (), pause_when=self.pause_when or ())
+        return Manners.of(
+            jobs=self.jobs,
+            max_rate=self.max_rate or (),
+            pause_when=self.pause_when or (),
+            snapshot=not self.no_snapshot,
+        )
 
     @property
     def along(self) -> dict[str, Any]:

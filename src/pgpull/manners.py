@@ -97,6 +97,8 @@ class Manners:
     """Workers that share a large table; None for what fits the machine."""
     rate: Rate = Rate()
     pause_when: tuple[Line, ...] = ()
+    snapshot: bool = True
+    """Whether all is read at one instant; else in short transactions, one stretch of keys after the other."""
 
     @classmethod
     def of(
@@ -105,6 +107,7 @@ class Manners:
         jobs: int | None = None,
         max_rate: str | Sequence[str] = (),
         pause_when: str | Sequence[str] = (),
+        snapshot: bool = True,
     ) -> Manners:
         """Read what people write.
 
@@ -114,4 +117,4 @@ class Manners:
         if jobs is not None and jobs < 1:
             raise UsageError(f"{jobs} workers move nothing", "give 1 or more")
         lines = [pause_when] if isinstance(pause_when, str) else pause_when
-        return cls(jobs, Rate.parse(max_rate), tuple(map(Line.parse, lines)))
+        return cls(jobs, Rate.parse(max_rate), tuple(map(Line.parse, lines)), snapshot)

@@ -76,17 +76,27 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """The keys ``after < key <= last``, in the order of the source's index; either end may be open."""
+
+    columns: tuple[str, ...]
+    after: tuple[str, ...] | None = None
+    last: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Which rows of a table are meant: those that pass every filter given; no filter, all rows."""
 
     window: Window | None = None
     equals: tuple[tuple[str, str], ...] = ()
     where: str | None = None
+    stretch: Stretch | None = None
 
     @property
     def narrows(self) -> bool:
         """Whether a row may be out of it."""
-        return bool(self.window or self.equals or self.where)
+        return bool(self.window or self.equals or self.where or self.stretch)
 
 
 @dataclass(frozen=True, slots=True)

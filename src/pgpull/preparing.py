@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pgpull import catalog, selecting
+from pgpull.creating import create_missing
 from pgpull.looking import see
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import in_order
-from pgpull.relating import Reach, collect, reach
+from pgpull.relating import Reach, collect, involved, reach
 from pgpull.sessions import Session
 from pgpull.shapes import TablePattern
 
@@ -27,6 +28,35 @@ def requests(source: Session, job: Job) -> tuple[Request, ...]:
         ConnectionLost: a connection went away.
     """
     return selecting.requests(job, names(source, [wanted.pattern for wanted in job.wanted]))
+
+
+def make_missing(
+    source: Session,
+    target: Session,
+    job: Job,
+    asked: Sequence[Request],
+    noticed: Callable[[str], None],
+) -> None:
+    """Make the tables that the target lacks, if the job says so, and tell which.
+
+    Args:
+        source: the server.
+        target: the local side.
+        job: what is asked for.
+        asked: a request for each table that is asked for.
+        noticed: called with what was made, and what was left out.
+
+    Raises:
+        PlanError: a table cannot be made; none is.
+        ConnectionLost: a connection went away.
+    """
+    if not job.create_missing:
+        return
+    made = create_missing(source, target, involved(source, job, [request.table for request in asked]))
+    if made.tables:
+        noticed(f"made {', '.join(map(str, made.tables))}")
+    for note in made.notes:
+        noticed(note)
 
 
 def reached(

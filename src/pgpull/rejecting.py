@@ -168,6 +168,11 @@ class RejectsFile:
                 file.seek(after)
             file.truncate(end)
 
+    def keep_all(self) -> None:
+        """Let the rejects so far stay, whatever is forgotten from now on."""
+        if self._file is not None:
+            self._start, self.count = os.fstat(self._file.fileno()).st_size, 0
+
     def add(self, reject: Reject) -> None:
         """Write one reject, and see it through to the file.
 

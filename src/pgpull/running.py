@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 from pgpull import bags, preparing, pruning
-from pgpull.creating import create_missing
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import (
@@ -24,52 +22,34 @@ from pgpull.errors import (
     parent_failed,
 )
 from pgpull.guarding import guard
-from pgpull.listening import Listener
-from pgpull.manners import Manners
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import parent_of
-from pgpull.pacing import Pace
-from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench, TablePull
-from pgpull.rejecting import RejectsFile
-from pgpull.relating import involved
 from pgpull.results import Failure, Report, Summary
-from pgpull.sessions import Session, open_source, open_target, reopen
+from pgpull.sessions import Session, open_source, reopen
 from pgpull.shapes import TableName
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
-from pgpull.watching import watched
-from pgpull.workers import default_jobs
 
 Group = Sequence[TablePull]
 """Tables that refer to each other in a circle, or one alone."""
 
 
-def run(
-    job: Job,
-    source: Endpoint,
-    target: Endpoint,
-    *,
-    rejects: Path,
-    allowed: Sequence[str] = (),
-    retries: int = DEFAULT_RETRIES,
-    manners: Manners = Manners(),  # noqa: B008 - a frozen value
-    listener: Listener | None = None,
-) -> Summary:
-    """Do a job; see :func:`pgpull.pull` for the arguments, :func:`pgpull.pull_tables` for all else.
+def walk(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
+    """Do a job at one instant of the source, again at another one where the source is lost.
 
-    A job that is a single table raises what goes wrong with it.
+    Args:
+        job: what is asked for. One that is a single table raises what goes wrong with it.
+        source: the server.
+        bench: what all tables share.
+        allowed: hosts beside this machine that may be written.
+
+    Raises:
+        Refused: nothing was written.
+        Stopped: the run ended before its end; whole batches are in.
+        Unequal: a single table was to be verified, and the two sides differ.
     """
-    hears = listener or Listener()
-    with (
-        closing(open_target(target)) as local,
-        RejectsFile(rejects) as file,
-        watched(source, manners.pause_when) as watch,
-        Pace(manners.rate, watch, hears.noticed) as pace,
-    ):
-        patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
-        bench = Bench(local, file, hears, patience, jobs, pace)
-        return _Run(job, source, bench, allowed).run()
+    return _Run(job, source, bench, allowed).run()
 
 
 class _SourceGone(Exception):
@@ -158,7 +138,7 @@ class _Run:
     def _look(self, source: Session) -> list[Group]:
         """Look at all tables on both sides, and put them in order; what cannot be brought together is out."""
         asked = preparing.requests(source, self._job)
-        self._create_missing(source, asked)
+        preparing.make_missing(source, self._target, self._job, asked, self._listener.noticed)
         reach = preparing.reached(source, self._target, self._job, asked, may_make=True)
         left = [request for request in reach.requests if request.table not in self._failures]
         reach = replace(reach, requests=tuple(left))
@@ -176,16 +156,6 @@ class _Run:
         if not self._alone and ordered:
             self._listener.opened(ordered, source, self._target)
         return [[self._pulls[plan.table] for plan in group] for group in groups]
-
-    def _create_missing(self, source: Session, asked: Sequence[Request]) -> None:
-        if not self._job.create_missing:
-            return
-        tables = involved(source, self._job, [request.table for request in asked])
-        made = create_missing(source, self._target, tables)
-        if made.tables:
-            self._listener.noticed(f"made {', '.join(map(str, made.tables))}")
-        for note in made.notes:
-            self._listener.noticed(note)
 
     # --- what fails alone --------------------------------------------------------------------------------
 

@@ -77,6 +77,22 @@ def _in_part(part: Part) -> Composed:
     )
 
 
+def end_of_stretch(plan: Plan, rows: int) -> Composed:
+    """Ask for the last key of so many rows in scope; for none where there are no more than that."""
+    keys = plan.keys
+    order = SQL(", ").join(map(Identifier, keys))
+    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    return SQL("SELECT {} FROM (SELECT {} FROM {}{} ORDER BY {} LIMIT 2 OFFSET {}) AS s ORDER BY {}").format(
+        SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in keys),
+        order,
+        rows_of(plan.source),
+        scope,
+        order,
+        rows - 1,
+        order,
+    )
+
+
 def cuts(plan: Plan, window: Window, column: Column) -> Composed:
     """Ask for values between which a window holds as many rows each, as far as the statistics know.
 

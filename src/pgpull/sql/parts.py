@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Scope, Window
+from pgpull.model import Scope, Stretch, Window
 from pgpull.shapes import Column, Key, Shape, TableName
 
 # --- names and lists -------------------------------------------------------------------------------------
@@ -73,12 +73,25 @@ def _within(window: Window, shape: Shape, timezone: str) -> Iterable[Composed]:
         yield SQL("{} < {}").format(name, instant_of(window.until, column, timezone))
 
 
+def _between(stretch: Stretch, shape: Shape) -> Iterable[Composed]:
+    columns = [column for name in stretch.columns if (column := shape.column(name))]
+    for sign, key in ((SQL(">"), stretch.after), (SQL("<="), stretch.last)):
+        if key is not None:
+            values = (
+                SQL("{}::{}").format(Literal(value), verbatim(column.type.widest))
+                for value, column in zip(key, columns, strict=True)
+            )
+            yield SQL("({}) {} ({})").format(listed(stretch.columns), sign, SQL(", ").join(values))
+
+
 def _filters(scope: Scope, shape: Shape, timezone: str) -> Iterable[Composable]:
     if scope.window:
         yield from _within(scope.window, shape, timezone)
     for name, value in scope.equals:
         # an untyped literal takes the column's type, whatever that is
         yield SQL("{} = {}").format(Identifier(name), Literal(value))
+    if scope.stretch:
+        yield from _between(scope.stretch, shape)
     if scope.where:
         # the line break ends a comment that the user's text may end with
         yield SQL("(") + verbatim(scope.where) + SQL("\n)")
