@@ -26,6 +26,7 @@ FLOORS = [
     {"looking", "moving", "pruning", "waiting"},
     {"deciding", "relating", "sharing"},
     {"preparing", "pulling"},
+    {"siding"},
     {"running"},
     {"stretching"},
     {"calling", "checking", "diffing", "rehearsing", "surveying"},

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from tenacity import wait_fixed
 
-from pgpull import Report, Stopped, Tally, parting, patience, pull, pull_tables
+from pgpull import Report, Stopped, Summary, Tally, parting, patience, pull, pull_tables
 from pgpull.listening import Listener
 from pgpull.model import Plan
 from pgpull.results import Reject
@@ -207,6 +207,79 @@ def test_long_values_are_compressed_quickly_where_local_can_unless_it_says_how(m
         assert pair.same("t")
 
 
+# --- small tables, side by side --------------------------------------------------------------------------
+
+DOZEN = "".join(f"create table t{n} (id int primary key, v text);" for n in range(12)) + "".join(
+    f"create table c{n} (id int primary key, t int references t{n});" for n in range(12)
+)
+
+
+@pytest.fixture
+def dozen(make_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """Give a pair whose source has twelve small tables, and twelve more that refer to them."""
+    monkeypatch.undo()
+    pair = make_pair(schema=DOZEN)
+    for n in range(12):
+        pair.source(
+            f"insert into t{n} select i, 'v' || i from generate_series(1, 50) i",
+            f"insert into c{n} select i, i from generate_series(1, 50) i",
+        )
+    return pair
+
+
+def pulled_all(pair: Pair, **words: Any) -> Summary:
+    given = {"source": pair.source_url, "target": pair.target_url, "way": {"jobs": 3, "retries": 3}, **words}
+    return pull_tables("*", **given)
+
+
+ALL = [f"{letter}{n}" for letter in "tc" for n in range(12)]
+
+
+def test_small_tables_come_side_by_side_parents_first(dozen: Pair, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy(dozen.source_server)
+    summary = pulled_all(dozen, source=dozen.source_through(proxy), verify=True)
+    assert proxy.connections >= 3
+    assert {report.plan.table.name for report in summary.reports} == set(ALL)
+    assert summary.tally == Tally(1200, inserted=1200)
+    assert all(dozen.same(table) for table in ALL)
+    again = pulled_all(dozen, on_conflict="update")
+    assert again.tally == Tally(1200, skipped=1200)
+
+
+def test_a_table_that_fails_beside_others_fails_alone_and_with_its_children(dozen: Pair) -> None:
+    dozen.target(
+        "alter table t3 add check (id < 10) not valid",
+        "alter table t5 rename column v to w",
+        "alter table t5 alter w set not null",
+    )
+    summary = pulled_all(dozen, max_errors=5, batch_size=10)
+    assert {failure.table.name for failure in summary.failures} == {"t3", "c3", "t5", "c5"}
+    assert all(dozen.same(table) for table in ALL if table[1:] not in ("3", "5"))
+
+
+@pytest.mark.parametrize("cut_after", [2_000, 6_000, 12_000, 20_000])
+@pytest.mark.parametrize("side", SIDES)
+def test_a_cut_beside_others_loses_and_doubles_nothing(
+    dozen: Pair, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch, side: Side, cut_after: int
+) -> None:
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+    proxy = make_proxy(dozen.server(side))
+    through = dozen.source_through(proxy) if side == "source" else dozen.target_through(proxy)
+
+    class Cut(Listener):
+        times = 0
+
+        def opened(self, *_: object) -> None:
+            self.times += 1
+            if self.times == 1:
+                proxy.cut_after(cut_after, "down")
+
+    words: dict[str, Any] = {side: through}
+    summary = pulled_all(dozen, way={"jobs": 3, "retries": 3, "listener": Cut()}, **words)
+    assert summary.tally == Tally(1200, inserted=1200)
+    assert all(dozen.same(table) for table in ALL)
+
+
 # --- where one has to do it alone ------------------------------------------------------------------------
 
 
@@ -246,15 +319,15 @@ def test_new_rows_come_oldest_first_and_so_by_one_worker(full: Pair) -> None:
 
 def test_a_server_that_shares_no_snapshot_is_read_by_one_worker(full: Pair) -> None:
     full.source(
-        "create role reader login",
-        "grant usage on schema askwealth to reader",
-        f"grant select on {TABLE} to reader",
+        "create role lone_reader login",
+        "grant usage on schema askwealth to lone_reader",
+        f"grant select on {TABLE} to lone_reader",
         "revoke execute on function pg_export_snapshot() from public",
     )
     try:
-        assert "see the same instant" in alone(full, TABLE, source=full.url("source", "reader"))
+        assert "see the same instant" in alone(full, TABLE, source=full.url("source", "lone_reader"))
     finally:
-        full.source("drop owned by reader", "drop role reader")
+        full.source("drop owned by lone_reader", "drop role lone_reader")
 
 
 def test_a_reader_behind_which_several_servers_answer_is_read_by_one_worker(

@@ -20,8 +20,9 @@ from pgpull.pacing import NO_PACE, Pace
 from pgpull.patience import Patience
 from pgpull.rejecting import RejectsFile
 from pgpull.results import Reject, Report, Tally
-from pgpull.sessions import Session, reopen, send_bytes_as_they_are
+from pgpull.sessions import Session, reopen, send_bytes_as_they_are, subtransaction
 from pgpull.sharing import SharedMove, shared_out
+from pgpull.waiting import settle
 from pgpull.workers import Worker, hired
 
 
@@ -166,6 +167,32 @@ class TablePull:
         self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         if plan.why:
             self._follow(move_related(source, self._target, plan, self.applier))
+
+    def beside(self, bench: Bench, worker: Worker) -> None:
+        """Decide and move on another bench, by a worker's two sessions, and come back to the own one.
+
+        Raises:
+            PgpullError: something went wrong with this table.
+        """
+        own = self._bench
+        self._take(bench)
+        try:
+            with subtransaction(worker.source):
+                self.decide(worker.source)
+                self.move([worker])
+                self.settle_alone()
+        finally:
+            self._take(own)
+
+    def _take(self, bench: Bench) -> None:
+        self._bench, self._target = bench, bench.target
+
+    def settle_alone(self) -> None:
+        """Write the rows that wait for nothing but values of the same table."""
+        with closing(settle(self._target, [self.applier], self._bench.reject)) as settled:
+            for _, tally in settled:
+                self.count(tally)
+        self.check_limit()
 
     def _follow(self, moving: Progress) -> None:
         with closing(moving) as progress:

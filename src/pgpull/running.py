@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from typing import NoReturn
 
 from pgpull import bags, preparing, pruning
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
@@ -26,13 +28,17 @@ from pgpull.model import Job, Plan, Request
 from pgpull.ordering import parent_of
 from pgpull.pulling import Bench, TablePull
 from pgpull.results import Failure, Report, Summary
-from pgpull.sessions import Session, open_source, reopen
+from pgpull.sessions import Session, open_source, reopen, subtransaction
 from pgpull.shapes import TableName
+from pgpull.siding import is_small, pull_beside
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
 
 Group = Sequence[TablePull]
 """Tables that refer to each other in a circle, or one alone."""
+
+Unit = Sequence[Group]
+"""What is written together, or not at all."""
 
 
 def walk(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
@@ -115,8 +121,8 @@ class _Run:
                 groups = self._look(source)
                 self._prune_first(source, groups)
                 reports: list[Report] = []
-                for unit in _units(groups):
-                    through = self._pull_unit(source, unit)
+                for units in _waves(_units(groups)):
+                    through = self._pull_wave(source, units)
                     reports += self._finish(source, [pull for pull in through if not pull.kept])
                 reports += self._finish(source, self._prune_kept(source, groups))
                 return self._summary(source, reports)
@@ -163,7 +169,7 @@ class _Run:
     def _attempt(self, source: Session, group: Group) -> Iterator[None]:
         """Let tables fail without the others: only what concerns them all goes further up."""
         try:
-            with nullcontext() if self._alone else _savepoint(source):
+            with nullcontext() if self._alone else subtransaction(source):
                 yield
         except (Passing, UnsafeTarget, ConnectFailed):
             raise
@@ -174,11 +180,13 @@ class _Run:
             for pull in group:
                 self._fail(pull, error if pull is culprit else _not_alone(culprit.request.table))
             if source.broken_off:
-                self._listener.noticed(
-                    f"{culprit.request.table} ended in the middle of its rows: the tables that are left are"
-                    " read at a new instant of the server"
-                )
-                raise _SourceGone from error
+                self._read_anew()
+
+    def _read_anew(self) -> NoReturn:
+        self._listener.noticed(
+            "a table ended in the middle of its rows: the others are read at a new instant of the server"
+        )
+        raise _SourceGone
 
     def _fail(self, pull: TablePull, error: PgpullError) -> None:
         table = pull.request.table
@@ -242,7 +250,18 @@ class _Run:
                 through += again
         return through
 
-    def _pull_unit(self, source: Session, unit: Sequence[Group]) -> list[TablePull]:
+    def _pull_wave(self, source: Session, units: Sequence[Unit]) -> Iterator[TablePull]:
+        """Pull tables that do not refer to each other: the small ones at the same time, then the others."""
+        small = [unit for unit in units if _is_small(unit) and self._may_begin(unit[0])]
+        through = pull_beside(source, self._bench, [unit[0][0] for unit in small], self._fail)
+        yield from through
+        if source.broken_off:
+            self._read_anew()
+        for unit in units:
+            if unit[0][0] not in through:
+                yield from self._pull_unit(source, unit)
+
+    def _pull_unit(self, source: Session, unit: Unit) -> list[TablePull]:
         """Pull tables that are written together, or not at all; return them, or none if one failed."""
         groups = [group for group in unit if self._may_begin(group)]
         pulls = [pull for group in groups for pull in group]
@@ -327,19 +346,29 @@ class _Run:
         )
 
 
-@contextmanager
-def _savepoint(source: Session) -> Iterator[None]:
-    """Let the source's transaction outlive what fails inside a block."""
-    with translated(SOURCE, source.connection), source.connection.transaction():
-        yield
-
-
-def _units(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
-    """Yield what is written together: all tables, if several are emptied first; else each group."""
+def _units(groups: Sequence[Group]) -> list[Unit]:
+    """Return what is written together: all tables, if several are emptied first; else each group."""
     if sum(pull.request.replace for group in groups for pull in group) > 1:
-        yield groups
-    else:
-        yield from ([group] for group in groups)
+        return [groups]
+    return [[group] for group in groups]
+
+
+def _is_small(unit: Unit) -> bool:
+    [group, *more] = unit
+    return not more and len(group) == 1 and is_small(group[0].plan)
+
+
+def _waves(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Return units that may be pulled at the same time, in order: all that they refer to has been before."""
+    waves: dict[int, list[Unit]] = defaultdict(list)
+    level: dict[TableName, int] = {}
+    for unit in units:
+        pulls = [pull for group in unit for pull in group]
+        parents = {parent_of(key, level) for pull in pulls for key in pull.plan.target.foreign_keys}
+        wave = 1 + max((level[parent] for parent in parents if parent), default=-1)
+        waves[wave].append(unit)
+        level |= {pull.plan.table: wave for pull in pulls}
+    return [waves[number] for number in sorted(waves)]
 
 
 def _not_alone(table: TableName) -> ParentFailed:

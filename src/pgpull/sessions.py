@@ -266,6 +266,13 @@ def open_watch(endpoint: Endpoint) -> Iterator[Session]:
         _close(link, connection)
 
 
+@contextmanager
+def subtransaction(source: Session) -> Iterator[None]:
+    """Let the source's transaction outlive what fails inside a block."""
+    with translated(SOURCE, source.connection), source.connection.transaction():
+        yield
+
+
 def send_bytes_as_they_are(source: Session) -> None:
     """Let a SQL_ASCII database send what it holds, in whatever encoding that is, for the target to judge.
 
