@@ -105,13 +105,13 @@ def test_a_table_that_fails_does_not_hide_the_others_and_what_refers_to_it_is_na
 
 def test_a_table_that_may_not_be_read_fails_alone(library: Pair) -> None:
     server = library.source_server
-    server.sql("postgres", "drop role if exists reader", "create role reader login")
+    server.sql("postgres", "drop role if exists narrow_reader", "create role narrow_reader login")
     library.source(
-        "grant usage on schema s to reader",
-        "grant select on all tables in schema s to reader",
-        "revoke all on s.note from reader",
+        "grant usage on schema s to narrow_reader",
+        "grant select on all tables in schema s to narrow_reader",
+        "revoke all on s.note from narrow_reader",
     )
-    summary = pull_tables("s.*", source=library.url("source", user="reader"), target=library.target_url)
+    summary = pull_tables("s.*", source=library.url("source", user="narrow_reader"), target=library.target_url)
     assert [failure.table.name for failure in summary.failures] == ["note"]
     assert library.same("s.loan")
 

@@ -340,9 +340,25 @@ def with_estimate(session: Session, plan: Plan) -> Plan:
         ConnectionLost: the connection went away.
     """
     with translated(session.side, session.connection):
-        row = session.connection.execute(sql.explain(plan)).fetchone()
-    assert row is not None
-    top = row[0][0]["Plan"]
+        return _with_estimate(plan, session.connection.execute(sql.explain(plan)).fetchone())
+
+
+def with_estimates(session: Session, plans: Sequence[Plan]) -> list[Plan]:
+    """Return some plans with the source planner's guesses, which are waited for together.
+
+    Raises:
+        PlanError: the server refuses one of the queries.
+        ConnectionLost: the connection went away.
+    """
+    connection = session.connection
+    with translated(session.side, connection), connection.pipeline():
+        asked = [connection.execute(sql.explain(plan)) for plan in plans]
+        return [_with_estimate(plan, cursor.fetchone()) for plan, cursor in zip(plans, asked, strict=True)]
+
+
+def _with_estimate(plan: Plan, explained: tuple[Any, ...] | None) -> Plan:
+    assert explained is not None
+    top = explained[0][0]["Plan"]
     rows = top["Plan Rows"]
     return replace(plan, estimate=Estimate(rows, rows * top["Plan Width"]), access=_access(top))
 

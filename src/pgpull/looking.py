@@ -66,7 +66,15 @@ def see(
     )
 
 
-def look(source: Session, target: Session, request: Request, seen: Seen, settled: Scope | None = None) -> Plan:
+def look(
+    source: Session,
+    target: Session,
+    request: Request,
+    seen: Seen,
+    settled: Scope | None = None,
+    *,
+    guess: bool = True,
+) -> Plan:
     """Return the plan for what is asked, as far as it can be made before any row is read.
 
     Args:
@@ -75,6 +83,8 @@ def look(source: Session, target: Session, request: Request, seen: Seen, settled
         request: what is asked for.
         seen: what both sides say about its table.
         settled: the scope that an earlier look of the same pull came to; the newest row here is another now.
+        guess: whether the source is asked about how many rows there are. Without that, and without a scope, it
+            is asked nothing.
 
     Raises:
         PlanError: the two sides cannot be brought together.
@@ -96,7 +106,8 @@ def look(source: Session, target: Session, request: Request, seen: Seen, settled
         seen.our_standards[request.table],
     )
     planning.check(request, looked)
-    catalog.check_condition(source, request.scope, theirs, request.timezone)
+    if request.scope.narrows:
+        catalog.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:
         request = replace(request, scope=settled)
     elif request.new is not None:
@@ -108,7 +119,7 @@ def look(source: Session, target: Session, request: Request, seen: Seen, settled
         target_has_rows=catalog.holds_rows(target, ours, request.scope, request.timezone),
         scope_here=catalog.understands(target, request.scope, ours, request.timezone),
     )
-    return catalog.with_estimate(source, plan)
+    return catalog.with_estimate(source, plan) if guess else plan
 
 
 def _from_newest(request: Request, newest: datetime | None) -> Request:

@@ -96,9 +96,9 @@ class TablePull:
 
     # --- look, and decide --------------------------------------------------------------------------------
 
-    def look(self, source: Session, seen: Seen) -> Plan:
+    def look(self, source: Session, seen: Seen, *, guess: bool) -> Plan:
         """Make the plan as far as it can be made before rows are compared."""
-        self.plan = look(source, self._target, self.request, seen, self._scope)
+        self.plan = look(source, self._target, self.request, seen, self._scope, guess=guess)
         self._scope = self.plan.request.scope
         return self.plan
 

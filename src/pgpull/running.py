@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pgpull import bags, preparing, pruning
+from pgpull import bags, catalog, preparing, pruning
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import (
@@ -151,25 +151,49 @@ class _Run:
 
         def planned(request: Request) -> Plan | None:
             pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
-            with self._attempt(source, [pull]):
-                return pull.look(source, reach.seen)
+            with self._attempt(source, [pull], asks=request.scope.narrows):
+                return pull.look(source, reach.seen, guess=self._alone)
             return None
 
         groups = preparing.arranged(source, self._target, reach, planned)
         ordered = [plan for group in groups for plan in group]
+        if not self._alone:
+            ordered = self._estimated(source, ordered)
         for plan in ordered:
             self._pulls[plan.table].plan = plan
         if not self._alone and ordered:
             self._listener.opened(ordered, source, self._target)
-        return [[self._pulls[plan.table] for plan in group] for group in groups]
+        pulls = [[self._pulls[plan.table] for plan in group] for group in groups]
+        well = [[pull for pull in group if pull.request.table not in self._failures] for group in pulls]
+        return [group for group in well if group]
+
+    def _estimated(self, source: Session, plans: Sequence[Plan]) -> list[Plan]:
+        """Have the source guess how many rows there are: all at once, or one by one if it refuses one."""
+        try:
+            with subtransaction(source):
+                return catalog.with_estimates(source, plans)
+        except Passing:
+            raise
+        except PgpullError:
+            estimated: list[Plan] = []
+            for plan in plans:
+                with self._attempt(source, [self._pulls[plan.table]]):
+                    estimated.append(catalog.with_estimate(source, plan))
+            return estimated
 
     # --- what fails alone --------------------------------------------------------------------------------
 
     @contextmanager
-    def _attempt(self, source: Session, group: Group) -> Iterator[None]:
-        """Let tables fail without the others: only what concerns them all goes further up."""
+    def _attempt(self, source: Session, group: Group, *, asks: bool = True) -> Iterator[None]:
+        """Let tables fail without the others: only what concerns them all goes further up.
+
+        Args:
+            source: the server.
+            group: what fails.
+            asks: whether the source is asked anything meanwhile; a far one takes its time for each word.
+        """
         try:
-            with nullcontext() if self._alone else subtransaction(source):
+            with nullcontext() if self._alone or not asks else subtransaction(source):
                 yield
         except (Passing, UnsafeTarget, ConnectFailed):
             raise
@@ -214,7 +238,8 @@ class _Run:
         if self._alone:
             return
         for group in reversed(groups):
-            self._prune(source, [pull for pull in group if pull.request.mirror])
+            if mirrored := [pull for pull in group if pull.request.mirror]:
+                self._prune(source, mirrored)
 
     def _prune(self, source: Session, group: Group) -> None:
         """Compare tables, and delete their extra rows together."""
@@ -242,7 +267,7 @@ class _Run:
         through: list[TablePull] = []
         for group in reversed(groups):
             again = [pull for pull in group if pull.kept and pull.request.table not in self._failures]
-            with self._attempt(source, again):
+            with self._attempt(source, again, asks=bool(again)):
                 if not self._alone:
                     for pull in again:
                         pull.find_kept(source)
@@ -322,7 +347,7 @@ class _Run:
 
     def _finish(self, source: Session, pulls: Iterable[TablePull]) -> Iterator[Report]:
         for pull in pulls:
-            with self._attempt(source, [pull]):
+            with self._attempt(source, [pull], asks=pull.request.verify):
                 pull.finish(source)
                 report = pull.report(source, seconds=self._seconds, passes=self._passes)
                 if not self._alone:
