@@ -176,7 +176,8 @@ _HINTS: Final = {
 }
 
 _CONFLICTS: Final = {
-    "40001": "a standby ended the read to keep up: run it again, or pull a smaller window",
+    "40001": "a standby ended the read to keep up: read in short transactions (--no-snapshot), pull a smaller"
+    " window, or have max_standby_streaming_delay raised there",
     "40P01": "somebody else writes the same rows: run it again when they are done",
 }
 
@@ -201,8 +202,8 @@ def translated(side: str, connection: psycopg.Connection | None = None) -> Itera
     try:
         yield
     except psycopg.Error as error:
+        if error.sqlstate in _CONFLICTS:  # a standby ends the statement, or the connection with it
+            raise Conflict(f"{side} says: {fact(error)}", _CONFLICTS[error.sqlstate]) from error
         if is_lost(error, connection):
             raise lost(side, error) from error
-        if error.sqlstate in _CONFLICTS:
-            raise Conflict(f"{side} says: {fact(error)}", _CONFLICTS[error.sqlstate]) from error
         raise failed(side, error) from error

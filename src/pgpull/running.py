@@ -103,11 +103,17 @@ class _Run:
             self._listener.progressed(pull.tally, pull.bytes)
 
     def _passes_until_through(self) -> Summary:
+        """Go the whole way again and again, as long as each time rows get in: only what does not is a try."""
         while True:
+            before = self._written
             try:
                 return self._pass()
             except _SourceGone:
                 continue
+            except Passing as error:
+                if error.exhausted or self._written == before or not self._bench.patience.retries:
+                    raise
+                self._listener.noticed(f"{error}; going on, as rows got in until then")
 
     def _pass(self) -> Summary:
         """Go the whole way once, at one instant of the source.

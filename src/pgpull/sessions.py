@@ -175,6 +175,11 @@ def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connectio
     try:
         return engine.connect().execution_options(**mode)
     except DBAPIError as error:
+        if isinstance(
+            error.orig, psycopg.errors.SerializationFailure
+        ):  # a standby lets us in, and has to keep up
+            with translated(side):
+                raise error.orig from None
         raise connect_failed(side, endpoint, error.orig) from error.orig
     except (psycopg.Error, OSError, UnicodeError) as error:
         raise connect_failed(side, endpoint, error) from error

@@ -7,14 +7,24 @@ ended. Each row is as it was at some instant of the run, and not all at the same
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from pgpull import preparing
-from pgpull.diagnosis import SOURCE, translated
+from pgpull.diagnosis import SOURCE, lost, translated
 from pgpull.endpoints import Endpoint
-from pgpull.errors import PgpullError, PlanError, Refused, Stopped, TooManyRejects, parent_failed
+from pgpull.errors import (
+    Conflict,
+    ConnectFailed,
+    PgpullError,
+    PlanError,
+    Refused,
+    Stopped,
+    TooManyRejects,
+    parent_failed,
+)
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look
@@ -29,6 +39,9 @@ from pgpull.sql import end_of_stretch
 
 ROWS: Final = 50_000
 """Rows of a stretch: a second of reading or two."""
+
+LEAST_ROWS: Final = 50
+"""Rows of the shortest stretch that is tried."""
 
 
 def walk_in_stretches(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
@@ -124,6 +137,15 @@ def _introduce(job: Job, plans: Sequence[Plan], source: Session, bench: Bench) -
         bench.listener.planned(replace(plan, strategy=Strategy.MERGE, reason=how), source, bench.target)
 
 
+@contextmanager
+def _let_in_before() -> Iterator[None]:
+    """Take a connection that is refused for one that was lost: the first look was let in."""
+    try:
+        yield
+    except ConnectFailed as error:
+        raise lost(SOURCE, error) from error
+
+
 class _Ear(Listener):
     """Hears of one stretch, and tells of the whole table."""
 
@@ -156,6 +178,7 @@ class _StretchedPull:
         self._bench = bench
         self._allowed = allowed
         self._size = 0
+        self._rows = ROWS
         self.tally = Tally()
 
     def run(self) -> Report:
@@ -164,11 +187,32 @@ class _StretchedPull:
         Raises:
             PgpullError: one did not go through; those before it stay.
         """
+        try:
+            return self._run()
+        except Stopped as error:
+            error.written += self._written
+            raise
+        except Refused as error:
+            if not self._written:
+                raise
+            stopped = Stopped(error.message, error.hint)
+            stopped.written = self._written
+            raise stopped from error
+
+    @property
+    def _written(self) -> int:
+        return self.tally.inserted + self.tally.updated
+
+    def _run(self) -> Report:
         started, passes, after = time.monotonic(), 0, None
         while True:
-            request, after = self._next(after)
-            report = self._pull(request)
-            passes = max(passes, report.passes)
+            request, last = self._next(after)
+            try:
+                report = self._pull(request)
+            except Conflict as error:
+                self._shorten(error)
+                continue
+            passes, after = max(passes, report.passes), last
             if after is None:
                 break
         return replace(
@@ -181,6 +225,13 @@ class _StretchedPull:
             rejects=self._bench.rejects.path if self.tally.failed else None,
         )
 
+    def _shorten(self, error: Conflict) -> None:
+        """Go on by smaller stretches: a standby that ends a read may let a shorter one through."""
+        if self._rows <= LEAST_ROWS:
+            raise error
+        self._rows = max(LEAST_ROWS, self._rows // 10)
+        self._bench.listener.noticed(f"{error}; going on by stretches of {self._rows:,} keys")
+
     def _next(self, after: tuple[str, ...] | None) -> tuple[Request, tuple[str, ...] | None]:
         """Return what to ask for in the next stretch, and where it ends; the last one has no end."""
         rest = self._request(Stretch(self._plan.keys, after))
@@ -192,42 +243,34 @@ class _StretchedPull:
         scope = replace(request.scope, stretch=stretch)
         return replace(request, scope=scope, use_versions=False)
 
+    def _walk(self, job: Job, bench: Bench) -> Summary:
+        with _let_in_before():
+            return walk(job, self._source, bench, self._allowed)
+
     def _end(self, plan: Plan) -> tuple[str, ...] | None:
-        with open_source(self._source) as session, translated(SOURCE, session.connection):
-            rows = session.connection.execute(end_of_stretch(plan, ROWS)).fetchall()
+        with (
+            _let_in_before(),
+            open_source(self._source) as session,
+            translated(SOURCE, session.connection),
+        ):
+            rows = session.connection.execute(end_of_stretch(plan, self._rows)).fetchall()
         return rows[0] if len(rows) > 1 else None
 
     def _pull(self, request: Request) -> Report:
         table = request.table
         job = Job((Wanted(TablePattern.of(table), request),))
         bench = replace(self._bench, listener=_Ear(self._bench.listener, self.tally, self._size), jobs=1)
-        try:
-            [report] = walk(job, self._source, bench, self._allowed).reports
-        except Stopped as error:
-            error.written += self._written
-            raise
-        except Refused as error:
-            if not self._written:
-                raise
-            stopped = Stopped(error.message, error.hint)
-            stopped.written = self._written
-            raise stopped from error
+        [report] = bench.patience.call(lambda: self._walk(job, bench)).reports
         self.tally += report.tally
         self._size += report.bytes
         self._bench.rejects.keep_all()
         self._check_limit(request)
         return report
 
-    @property
-    def _written(self) -> int:
-        return self.tally.inserted + self.tally.updated
-
     def _check_limit(self, request: Request) -> None:
         limit = request.max_errors
         if limit is not None and limit.exceeded_by(self.tally.failed, self.tally.fetched):
-            error = TooManyRejects(
+            raise TooManyRejects(
                 f"{self.tally.failed} of {self.tally.fetched} rows were refused, more than {limit} allowed",
                 f"see why in {self._bench.rejects.path}; what was committed stays",
             )
-            error.written = self._written
-            raise error

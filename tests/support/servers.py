@@ -99,6 +99,16 @@ class Server:
         server._write({"max_parallel_workers_per_gather": "0", "max_parallel_maintenance_workers": "0"})
         return server._started_on_a_free_port()
 
+    def standby(self) -> Server:
+        """Make a standby that follows this server, and start it; it knows the same accounts."""
+        if not self.bin("pg_basebackup").exists():
+            raise Unavailable(f"there is no pg_basebackup of PostgreSQL {self.version} on this machine")
+        server = replace(self, folder=_folder(self.version), port=0)
+        whence = ("-d", self.url("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        server._call("pg_basebackup", "-D", "data", *whence)
+        server._write({"unix_socket_directories": str(server.folder)})
+        return server._on_a_free_port()
+
     def start(self) -> None:
         """Start the server, unless it is running, and wait until it lets clients in."""
         if not self.is_running:
@@ -246,7 +256,7 @@ class Server:
         self._call("initdb", "-D", "data", *accounts, *kind, *options)
         self._write({**SETTINGS, "unix_socket_directories": str(self.folder)})
 
-    def _started_on_a_free_port(self) -> Self:
+    def _on_a_free_port(self) -> Self:
         for _ in range(4):
             server = replace(self, port=free_port())
             server._write({"port": str(server.port)})
@@ -255,6 +265,10 @@ class Server:
                 server.start()
                 break
         server.start()
+        return server
+
+    def _started_on_a_free_port(self) -> Self:
+        server = self._on_a_free_port()
         password = sql.SQL("alter user {} password {}").format(sql.Identifier(SUPERUSER), PASSWORD)
         server.sql("postgres", password)
         return server
