@@ -256,7 +256,7 @@ def test_a_source_that_refuses_for_a_while_is_asked_until_it_accepts(full: Pair,
     report = pulled(full, source=full.source_through(proxy), listener=healer, retries=6)
     assert report.passes == 4
     assert report.tally.inserted == ROWS
-    assert "trying again in 0.05 s (1 of 6)" in healer.notices[0]
+    assert any("trying again in 0.05 s (1 of 6)" in notice for notice in healer.notices)
     assert full.same(TABLE)
 
 
@@ -268,7 +268,7 @@ def test_a_source_that_never_accepts_again_is_a_clear_error_after_the_last_try(
     listener = Meanwhile(0, lambda: fails(proxy))
     with pytest.raises(ConnectionLost, match=r"the server was lost: cannot connect .*refused") as caught:
         pulled(full, source=full.source_through(proxy), listener=listener, retries=2)
-    assert len(listener.notices) == 2
+    assert sum("trying again" in notice for notice in listener.notices) == 2
     assert GO_ON in caught.value.hint
     goes_on(full)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
+from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from pgpull.errors import PgpullError, UnsafeTarget
@@ -96,7 +96,9 @@ class Team(Generic[T]):
     """Workers at work, and what they say."""
 
     def __init__(self) -> None:
-        self._said: Queue[T | _Ended] = Queue(_THINGS_AHEAD)
+        # not a Queue, whose lock an interrupt may leave closed in the listener's own thread
+        self._said: SimpleQueue[T | _Ended] = SimpleQueue()
+        self._room = threading.Semaphore(_THINGS_AHEAD)
         self._late: list[T] = []
         """What was said after the listener had left."""
         self._leaving = threading.Event()
@@ -117,8 +119,8 @@ class Team(Generic[T]):
     def _put(self, thing: T | _Ended) -> bool:
         """Wait until there is room, and tell whether there was before the listener left."""
         while not self.left.is_set():
-            with suppress(Full):
-                self._said.put(thing, timeout=0.2)
+            if self._room.acquire(timeout=0.2):
+                self._said.put(thing)
                 return True
         return False
 
@@ -139,16 +141,17 @@ class Team(Generic[T]):
             threading.Thread(target=self._work, args=(work(worker),), name=f"pgpull-worker-{n}", daemon=True)
             for n, worker in enumerate(workers)
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             yield from self._heard(len(threads))
         except (KeyboardInterrupt, GeneratorExit) as leaving:
             self.left.set()
             for worker in workers:
                 worker.cancel()
             for thread in threads:
-                thread.join(_GRACE)
+                if thread.ident is not None:
+                    thread.join(_GRACE)
             if isinstance(leaving, KeyboardInterrupt):
                 yield from self._rest()
             raise
@@ -171,6 +174,7 @@ class Team(Generic[T]):
         first: BaseException | None = None
         while workers:
             thing = self._said.get()
+            self._room.release()
             if not isinstance(thing, _Ended):
                 yield thing
                 continue
