@@ -175,9 +175,17 @@ _HINTS: Final = {
     "25006": "{side} takes no writes: is it a standby, or is there a proxy that only reads?",
 }
 
+_STANDBY: Final = (
+    "it is a standby that keeps up with its primary: run it again, pull by smaller windows, or ask for"
+    " hot_standby_feedback = on or a longer max_standby_streaming_delay there"
+)
+
 _CONFLICTS: Final = {
-    "40001": "a standby ended the read to keep up: run it again, or pull a smaller window",
-    "40P01": "somebody else writes the same rows: run it again when they are done",
+    # who only reads is in nobody's way but a standby's; it may take the connection away, too
+    (SOURCE, "40001"): _STANDBY,
+    (SOURCE, "40P01"): _STANDBY,
+    (TARGET, "40001"): "somebody else writes the same rows: run it again when they are done",
+    (TARGET, "40P01"): "somebody else writes the same rows: run it again when they are done",
 }
 
 
@@ -201,8 +209,8 @@ def translated(side: str, connection: psycopg.Connection | None = None) -> Itera
     try:
         yield
     except psycopg.Error as error:
+        if hint := _CONFLICTS.get((side, error.sqlstate or "")):
+            raise Conflict(f"{side} says: {fact(error)}", hint) from error
         if is_lost(error, connection):
             raise lost(side, error) from error
-        if error.sqlstate in _CONFLICTS:
-            raise Conflict(f"{side} says: {fact(error)}", _CONFLICTS[error.sqlstate]) from error
         raise failed(side, error) from error

@@ -86,7 +86,7 @@ class _Run:
 
     def run(self) -> Summary:
         try:
-            return self._bench.patience.call(self._passes_until_through)
+            return self._bench.patience.call(self._passes_until_through, lambda: self._written)
         except Stopped as error:
             error.written = self._written
             if self._alone:

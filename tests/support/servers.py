@@ -99,6 +99,16 @@ class Server:
         server._write({"max_parallel_workers_per_gather": "0", "max_parallel_maintenance_workers": "0"})
         return server._started_on_a_free_port()
 
+    def standby(self) -> Self:
+        """Copy the cluster to a server that follows this one's journal, and only reads."""
+        if not self.bin("pg_basebackup").exists():
+            raise Unavailable(f"this PostgreSQL {self.version} has no pg_basebackup")
+        twin = replace(self, folder=_folder(self.version))
+        login = ("-h", str(self.folder), "-p", str(self.port), "-U", SUPERUSER)
+        twin._call("pg_basebackup", "-D", "data", "-R", "-c", "fast", "--no-sync", *login)
+        twin._write({"unix_socket_directories": str(twin.folder)})
+        return twin._started()
+
     def start(self) -> None:
         """Start the server, unless it is running, and wait until it lets clients in."""
         if not self.is_running:
@@ -247,6 +257,12 @@ class Server:
         self._write({**SETTINGS, "unix_socket_directories": str(self.folder)})
 
     def _started_on_a_free_port(self) -> Self:
+        server = self._started()
+        password = sql.SQL("alter user {} password {}").format(sql.Identifier(SUPERUSER), PASSWORD)
+        server.sql("postgres", password)
+        return server
+
+    def _started(self) -> Self:
         for _ in range(4):
             server = replace(self, port=free_port())
             server._write({"port": str(server.port)})
@@ -255,8 +271,6 @@ class Server:
                 server.start()
                 break
         server.start()
-        password = sql.SQL("alter user {} password {}").format(sql.Identifier(SUPERUSER), PASSWORD)
-        server.sql("postgres", password)
         return server
 
     def _write(self, settings: dict[str, str]) -> None:
