@@ -50,6 +50,16 @@ _CONNECT_HINTS: Final = (
         "is Postgres running there, and is {prefix}_PORT right? {without}",
     ),
     ("timeout expired|timed out|unreachable", "is a firewall or a VPN in between? check {prefix}_HOST"),
+    ("pooling mode", "give the URL of the server itself, or of a pool in session mode"),
+    (
+        "unsupported startup parameter",
+        "a pooler stands in between: leave that option out of {prefix}_URL, or have it ignored there"
+        " (PgBouncer: ignore_startup_parameters)",
+    ),
+    (
+        "query_wait_timeout|no more connections",
+        "the pooler in between has no connection free: try again later, or ask for a larger pool",
+    ),
     ("too many|remaining connection slots", "the server has no connection free: try again later"),
     ("starting up|shutting down|in recovery mode|not yet accepting", "try again in a moment"),
     ("service", "services are defined in ~/.pg_service.conf (manual: 34.17, The Connection Service File)"),

@@ -386,10 +386,32 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
     )
 
 
-def _folder(version: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"pg{version}-", dir=workplace()))
+def run_as(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a program that goes on, by the account of the servers."""
+    account = _account()
+    with log.open("wb") as said:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def owned_folder(kind: str) -> Path:
+    """Make a folder of the workplace that belongs to the account of the servers."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=workplace()))
     _hand_over(folder)
     return folder
+
+
+def _folder(version: int) -> Path:
+    return owned_folder(f"pg{version}")
 
 
 def _hand_over(path: Path) -> None:
