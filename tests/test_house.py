@@ -17,7 +17,7 @@ FLOORS = [
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"model", "relations"},
     {"findings", "results", "requesting", "sql", "toml_lines"},
-    {"choosing", "diagnosis", "digesting", "drift", "ordering", "programs", "blanks", "selecting"},
+    {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"planning", "recipes", "sessions", "streams"},
     {"parting", "workers"},
     {"recipe_file", "bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting", "swapping"},

@@ -5,13 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tenacity import wait_fixed
 
-from pgpull import Conflict, Listener, Report, Tally, check, diff, parting, patience, pull, pull_tables
-from pgpull.model import Method
+from pgpull import (
+    Listener,
+    ReadEnded,
+    Report,
+    Tally,
+    check,
+    diff,
+    narrowing,
+    parting,
+    patience,
+    pull,
+    pull_tables,
+)
+from pgpull.model import Method, Plan
+from pgpull.requesting import make_request
+from pgpull.shapes import TableName
 from tests.conftest import MakePair
 from tests.support import Pair, Server
 from tests.support.servers import Statement
@@ -203,9 +218,9 @@ def test_a_read_that_a_standby_ends_goes_on_at_a_new_instant_and_loses_nothing(
 
 
 def test_a_standby_that_ends_read_after_read_is_asked_on_as_long_as_each_brings_rows(wide: Twins) -> None:
-    meanwhile = Meanwhile(wide.end_reads, 100, passes=5)
+    meanwhile = Meanwhile(wide.end_reads, 100, passes=3)
     report = pulled(wide, retries=1, listener=meanwhile)
-    assert report.passes == 6
+    assert report.passes == 4
     assert report.tally == Tally(WIDE_ROWS, inserted=WIDE_ROWS)
     assert all("(1 of 1)" in notice for notice in meanwhile.notices)
     assert wide.pair.same("t")
@@ -216,12 +231,87 @@ def test_a_standby_that_ends_every_read_is_given_up_with_a_clear_error(
     wide: Twins, words: dict[str, Any]
 ) -> None:
     meanwhile = Meanwhile(wide.end_reads, 0, passes=99)
-    with pytest.raises(Conflict, match="due to conflict with recovery") as caught:
+    with pytest.raises(ReadEnded, match="due to conflict with recovery") as caught:
         pulled(wide, retries=2, listener=meanwhile, **words)
     assert len(meanwhile.notices) == 2
     assert "hot_standby_feedback" in caught.value.hint
     assert (caught.value.exit_code, caught.value.written) == (3, 0)
     assert wide.pair.target("select count(*) from t") == [(0,)]
+
+
+class LongReadsEnd(Listener):
+    """Ends each read of a window that is longer than a stretch of time, and keeps what it hears."""
+
+    def __init__(self, end: Callable[[], object], longest: timedelta) -> None:
+        self._end, self._longest = end, longest
+        self.windows: list[timedelta] = []
+        self.notices: list[str] = []
+
+    def planned(self, plan: Plan, *_: Any) -> None:
+        window = plan.request.scope.window
+        assert window
+        assert window.since
+        assert window.until
+        self.windows.append(window.until - window.since)
+        if self.windows[-1] > self._longest:
+            self._end()
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+
+SPRING: Any = {"window": "at", "since": "2025-01-01", "until": "2025-03-26"}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_window_that_a_standby_lets_nobody_read_is_read_in_smaller_ones(wide: Twins, jobs: int) -> None:
+    wide.pair.target("alter table t add constraint c check (id % 100 <> 0)")
+    pulled(wide, window="at", since="2025-01-05", until="2025-01-07")
+    hears = LongReadsEnd(wide.end_reads, timedelta(days=42))
+    report = pulled(wide, jobs=jobs, listener=hears, **SPRING)
+    assert sorted(set(hears.windows), reverse=True) == [timedelta(days=84), timedelta(days=42)]
+    assert any("smaller windows, each at an instant of its own" in notice for notice in hears.notices)
+    refused = WIDE_ROWS // 100
+    assert report.tally == Tally(WIDE_ROWS, WIDE_ROWS - refused - 47, 0, 47, refused)
+    assert report.plan.request.scope.window == make_request(TableName("public", "t"), **SPRING).scope.window
+    assert wide.pair.target("select count(*) from t") == [(WIDE_ROWS - refused,)]
+    assert report.rejects
+    assert len(report.rejects.read_text().splitlines()) == refused + 1  # one of the first pull's
+
+
+def test_rows_that_came_before_a_window_was_cut_are_counted_once(wide: Twins) -> None:
+    class AfterSome(LongReadsEnd):
+        def planned(self, plan: Plan, *_: Any) -> None:
+            if self.windows:
+                super().planned(plan)
+            self.windows.append(timedelta())
+
+        def progressed(self, tally: Tally, size: int) -> None:
+            if tally.inserted >= 100 and len(self.windows) == 1:
+                self.windows.append(timedelta())
+                self._end()
+
+    report = pulled(wide, listener=AfterSome(wide.end_reads, timedelta(days=42)), **SPRING)
+    assert report.tally == Tally(WIDE_ROWS, inserted=WIDE_ROWS)
+    assert wide.pair.same("t")
+
+
+def test_a_standby_that_ends_reads_of_the_smallest_windows_too_is_given_up_and_tells_what_is_in(
+    wide: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrowing, "_SHORTEST", timedelta(days=21))
+
+    class LaterReadsEnd(LongReadsEnd):
+        def planned(self, plan: Plan, *_: Any) -> None:
+            super().planned(plan)
+            if self.windows[-1] < timedelta(days=42) and wide.pair.target("select count(*) from t") > [(600,)]:
+                self._end()
+
+    with pytest.raises(ReadEnded) as caught:
+        pulled(wide, listener=LaterReadsEnd(wide.end_reads, timedelta(days=21)), **SPRING)
+    [(rows,)] = wide.pair.target("select count(*) from t")
+    assert caught.value.written == rows > 600
+    assert caught.value.exit_code == 4
 
 
 def test_a_read_that_a_standby_ends_among_several_tables_is_none_of_the_others_loss(

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.errors import lookup
 
 from pgpull.endpoints import Endpoint
-from pgpull.errors import Conflict, ConnectFailed, ConnectionLost, PgpullError, PlanError, Stopped
+from pgpull.errors import Conflict, ConnectFailed, ConnectionLost, PgpullError, PlanError, ReadEnded, Stopped
 
 _LEVEL: Final = re.compile(r"^(FATAL|ERROR):\s+")
 
@@ -185,18 +185,19 @@ _HINTS: Final = {
     "25006": "{side} takes no writes: is it a standby, or is there a proxy that only reads?",
 }
 
-_STANDBY: Final = (
-    "it is a standby that keeps up with its primary: run it again, pull by smaller windows, or ask for"
-    " hot_standby_feedback = on or a longer max_standby_streaming_delay there"
-)
+# Who only reads is in nobody's way but a standby's; that one may take the connection away, too.
+_CONFLICTS: Final = ("40001", "40P01")
 
-_CONFLICTS: Final = {
-    # who only reads is in nobody's way but a standby's; it may take the connection away, too
-    (SOURCE, "40001"): _STANDBY,
-    (SOURCE, "40P01"): _STANDBY,
-    (TARGET, "40001"): "somebody else writes the same rows: run it again when they are done",
-    (TARGET, "40P01"): "somebody else writes the same rows: run it again when they are done",
-}
+
+def _conflict(side: str, error: psycopg.Error) -> Conflict:
+    said = f"{side} says: {fact(error)}"
+    if side == TARGET:
+        return Conflict(said, "somebody else writes the same rows: run it again when they are done")
+    hint = (
+        "it is a standby that keeps up with its primary: run it again, pull by smaller windows, or ask for"
+        " hot_standby_feedback = on or a longer max_standby_streaming_delay there"
+    )
+    return ReadEnded(said, hint)
 
 
 def lost(side: str, error: BaseException) -> ConnectionLost:
@@ -219,8 +220,8 @@ def translated(side: str, connection: psycopg.Connection | None = None) -> Itera
     try:
         yield
     except psycopg.Error as error:
-        if hint := _CONFLICTS.get((side, error.sqlstate or "")):
-            raise Conflict(f"{side} says: {fact(error)}", hint) from error
+        if error.sqlstate in _CONFLICTS:
+            raise _conflict(side, error) from error
         if is_lost(error, connection):
             raise lost(side, error) from error
         raise failed(side, error) from error
