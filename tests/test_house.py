@@ -18,7 +18,7 @@ FLOORS = [
     {"manners", "model", "relations"},
     {"pacing"},
     {"findings", "results", "requesting", "sql", "toml_lines"},
-    {"choosing", "diagnosis", "digesting", "drift", "ordering", "programs", "blanks", "selecting"},
+    {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"planning", "recipes", "sessions", "streams"},
     {"parting", "watching", "workers"},
     {"recipe_file", "bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting", "swapping"},

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.errors import lookup
 
 from pgpull.endpoints import Endpoint
-from pgpull.errors import Conflict, ConnectFailed, ConnectionLost, PgpullError, PlanError, Stopped
+from pgpull.errors import Conflict, ConnectFailed, ConnectionLost, PgpullError, PlanError, ReadEnded, Stopped
 
 _LEVEL: Final = re.compile(r"^(FATAL|ERROR):\s+")
 
@@ -50,6 +50,16 @@ _CONNECT_HINTS: Final = (
         "is Postgres running there, and is {prefix}_PORT right? {without}",
     ),
     ("timeout expired|timed out|unreachable", "is a firewall or a VPN in between? check {prefix}_HOST"),
+    ("pooling mode", "give the URL of the server itself, or of a pool in session mode"),
+    (
+        "unsupported startup parameter",
+        "a pooler stands in between: leave that option out of {prefix}_URL, or have it ignored there"
+        " (PgBouncer: ignore_startup_parameters)",
+    ),
+    (
+        "query_wait_timeout|no more connections",
+        "the pooler in between has no connection free: try again later, or ask for a larger pool",
+    ),
     ("too many|remaining connection slots", "the server has no connection free: try again later"),
     ("starting up|shutting down|in recovery mode|not yet accepting", "try again in a moment"),
     ("service", "services are defined in ~/.pg_service.conf (manual: 34.17, The Connection Service File)"),
@@ -175,11 +185,19 @@ _HINTS: Final = {
     "25006": "{side} takes no writes: is it a standby, or is there a proxy that only reads?",
 }
 
-_CONFLICTS: Final = {
-    "40001": "a standby ended the read to keep up: read in short transactions (--no-snapshot), pull a smaller"
-    " window, or have max_standby_streaming_delay raised there",
-    "40P01": "somebody else writes the same rows: run it again when they are done",
-}
+# Who only reads is in nobody's way but a standby's; that one may take the connection away, too.
+_CONFLICTS: Final = ("40001", "40P01")
+
+
+def _conflict(side: str, error: psycopg.Error) -> Conflict:
+    said = f"{side} says: {fact(error)}"
+    if side == TARGET:
+        return Conflict(said, "somebody else writes the same rows: run it again when they are done")
+    hint = (
+        "it is a standby that keeps up with its primary: read in short transactions (--no-snapshot), pull by"
+        " smaller windows, or ask for hot_standby_feedback = on or a longer max_standby_streaming_delay there"
+    )
+    return ReadEnded(said, hint)
 
 
 def lost(side: str, error: BaseException) -> ConnectionLost:
@@ -202,8 +220,8 @@ def translated(side: str, connection: psycopg.Connection | None = None) -> Itera
     try:
         yield
     except psycopg.Error as error:
-        if error.sqlstate in _CONFLICTS:  # a standby ends the statement, or the connection with it
-            raise Conflict(f"{side} says: {fact(error)}", _CONFLICTS[error.sqlstate]) from error
+        if error.sqlstate in _CONFLICTS:
+            raise _conflict(side, error) from error
         if is_lost(error, connection):
             raise lost(side, error) from error
         raise failed(side, error) from error

@@ -14,6 +14,7 @@
     │   ├── Passing                4   tried again and again, to no avail:
     │   │   ├── ConnectionLost     4   a server went away in the middle, and did not come back
     │   │   └── Conflict           4   a deadlock with somebody else's transaction
+    │   │       └── ReadEnded      4   a standby that keeps up with its primary
     │   └── TooManyRejects         4   more rows were refused than --max-errors allows
     └── Unequal                    5   the two sides were to be equal, and are not
 
@@ -102,6 +103,10 @@ class ConnectionLost(Passing):
 
 class Conflict(Passing):
     """The server gave way to somebody else's transaction."""
+
+
+class ReadEnded(Conflict):
+    """A standby ended a read, to keep up with its primary."""
 
 
 class TooManyRejects(Stopped):

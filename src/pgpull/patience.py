@@ -10,7 +10,6 @@ from typing import TypeVar
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception,
     stop_after_attempt,
     stop_when_event_set,
     wait_exponential,
@@ -23,6 +22,22 @@ DEFAULT_RETRIES = 6
 """With the pauses below, some 24 seconds in all: a Postgres recovers from a crash in less."""
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Again:
+    """Whether to try again; what got further first is not counted with what failed before."""
+
+    came: Callable[[], int]
+    before: int
+
+    def __call__(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, Passing) or error.exhausted:
+            return False
+        if (now := self.came()) > self.before:
+            self.before, state.attempt_number = now, 1
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +54,18 @@ class Patience:
     notice: Callable[[str], None]
     left: Event = field(default_factory=Event)
 
-    def call(self, work: Callable[[], T]) -> T:
+    def call(self, work: Callable[[], T], came: Callable[[], int] = lambda: 0) -> T:
         """Do the work, again and again if need be.
+
+        Args:
+            work: what to do.
+            came: how far it has come; a try that came further is the first of as many as ever.
 
         Raises:
             Passing: the last try failed as well.
         """
         tries = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Passing) and not error.exhausted),
+            retry=_Again(came, came()),
             wait=wait_exponential(multiplier=0.5, max=8),
             stop=stop_after_attempt(1 + self.retries) | stop_when_event_set(self.left),
             sleep=sleep_using_event(self.left),

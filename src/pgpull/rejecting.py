@@ -168,10 +168,10 @@ class RejectsFile:
                 file.seek(after)
             file.truncate(end)
 
-    def keep_all(self) -> None:
-        """Let the rejects so far stay, whatever is forgotten from now on."""
-        if self._file is not None:
-            self._start, self.count = os.fstat(self._file.fileno()).st_size, 0
+    def settle(self) -> None:
+        """Keep the rejects of this run so far, whatever is read anew."""
+        if self._file is not None and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            self.count, self._start = 0, os.fstat(self._file.fileno()).st_size
 
     def add(self, reject: Reject) -> None:
         """Write one reject, and see it through to the file.

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import NoReturn
 
-from pgpull import bags, catalog, preparing, pruning
+from pgpull import bags, catalog, narrowing, preparing, pruning
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import (
@@ -17,6 +18,7 @@ from pgpull.errors import (
     ParentFailed,
     Passing,
     PgpullError,
+    ReadEnded,
     Refused,
     Stopped,
     Unequal,
@@ -27,7 +29,7 @@ from pgpull.guarding import guard
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import parent_of
 from pgpull.pulling import Bench, TablePull
-from pgpull.results import Failure, Report, Summary
+from pgpull.results import Failure, Report, Summary, Tally
 from pgpull.sessions import Session, open_source, reopen, subtransaction
 from pgpull.shapes import TableName
 from pgpull.siding import is_small, pull_beside
@@ -55,7 +57,49 @@ def walk(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) 
         Stopped: the run ended before its end; whole batches are in.
         Unequal: a single table was to be verified, and the two sides differ.
     """
+    return _in_pieces(job, source, bench, allowed)
+
+
+def walk_at_once(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
+    """Do a job, and do not cut it; see :func:`walk`."""
     return _Run(job, source, bench, allowed).run()
+
+
+def _in_pieces(
+    job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str], cuts: int = narrowing.MOST_CUTS
+) -> Summary:
+    """Do a job; where a standby ends every read, in halves of its window, each at an instant of its own."""
+    halves = narrowing.halves(job, datetime.now(UTC)) if cuts and bench.patience.retries else None
+    whole = _Run(job, source, bench, allowed, gives_up_soon=halves is not None)
+    try:
+        return whole.run()
+    except ReadEnded as error:
+        if halves is None:
+            raise
+        bench.listener.noticed(f"{error}; reading smaller windows, each at an instant of its own")
+    earlier, pieces = whole.so_far, list[Summary]()
+    for half in halves:
+        try:
+            pieces.append(_in_pieces(half, source, bench, allowed, cuts - 1))
+        except PgpullError as error:
+            tell_written(error, whole.written + sum(piece.written for piece in pieces))
+            raise
+        bench.rejects.settle()
+    return narrowing.joined(job, earlier, pieces)
+
+
+def tell_written(error: PgpullError, rows: int) -> None:
+    """Let an error say that so many rows more are in.
+
+    Raises:
+        Stopped: in place of one that says there are none.
+    """
+    if isinstance(error, Stopped):
+        error.written += rows
+    elif isinstance(error, Refused) and rows:
+        stopped = Stopped(error.message, error.hint)
+        stopped.written = rows
+        raise stopped from error
 
 
 class _SourceGone(Exception):
@@ -65,8 +109,20 @@ class _SourceGone(Exception):
 class _Run:
     """One run under way, over all its tables and passes."""
 
-    def __init__(self, job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        source: Endpoint,
+        bench: Bench,
+        allowed: Sequence[str],
+        *,
+        gives_up_soon: bool = False,
+    ) -> None:
         self._job = job
+        self._gives_up_soon = gives_up_soon
+        """Whether it is not tried a third time what a standby has ended twice, to no avail."""
+        self._ended_at = -1
+        """How many rows were in when a standby last ended a read."""
         self._source = source
         self._bench = bench
         self._target = bench.target
@@ -81,39 +137,39 @@ class _Run:
 
     def run(self) -> Summary:
         try:
-            return self._bench.patience.call(self._passes_until_through)
-        except Stopped as error:
-            error.written = self._written
-            if self._alone:
+            return self._bench.patience.call(self._passes_until_through, lambda: self.written)
+        except PgpullError as error:
+            tell_written(error, self.written)
+            if self._alone and isinstance(error, Stopped):
                 self._tell()
             raise
-        except Refused as error:
-            if not self._written:
-                raise
-            stopped = Stopped(error.message, error.hint)
-            stopped.written = self._written
-            raise stopped from error
 
     @property
-    def _written(self) -> int:
+    def written(self) -> int:
+        """Rows that were committed, or deleted."""
         return sum(pull.written for pull in self._pulls.values())
+
+    @property
+    def so_far(self) -> narrowing.Earlier:
+        """What was done until now."""
+        tally = sum((pull.tally for pull in self._pulls.values()), Tally())
+        size = sum(pull.bytes for pull in self._pulls.values())
+        return narrowing.Earlier(tally, size, self._seconds, self._passes)
 
     def _tell(self) -> None:
         for pull in self._pulls.values():
             self._listener.progressed(pull.tally, pull.bytes)
 
     def _passes_until_through(self) -> Summary:
-        """Go the whole way again and again, as long as each time rows get in: only what does not is a try."""
         while True:
-            before = self._written
             try:
                 return self._pass()
             except _SourceGone:
                 continue
-            except Passing as error:
-                if error.exhausted or self._written == before or not self._bench.patience.retries:
-                    raise
-                self._listener.noticed(f"{error}; going on, as rows got in until then")
+            except ReadEnded as error:
+                error.exhausted = self._gives_up_soon and self.written == self._ended_at
+                self._ended_at = self.written
+                raise
 
     def _pass(self) -> Summary:
         """Go the whole way once, at one instant of the source.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from pgpull import sql
 from pgpull.diagnosis import SOURCE, TARGET, connect_failed, is_lost, lost, translated
 from pgpull.endpoints import Endpoint
-from pgpull.errors import ConnectFailed, UnsafeTarget
+from pgpull.errors import ConnectFailed, PgpullError, UnsafeTarget
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
@@ -74,6 +74,9 @@ _SOURCE_CHECKS: Final[Mapping[str, str]] = {"client_connection_check_interval": 
 
 OLDEST: Final = 12
 """The oldest major version whose catalog has what we ask for (pg_attribute.attgenerated)."""
+
+_SOON: Final = 5.0
+"""Seconds for a connection beside others that we have."""
 
 _TARGET: Final[Mapping[str, str]] = {
     **_FORMS,
@@ -165,10 +168,46 @@ def _close(link: sqlalchemy.Connection, connection: psycopg.Connection) -> None:
         link.close()
 
 
-def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connection:
+_Watch = Callable[[_Line], _Line]
+"""What a connection is handed to as soon as there is one."""
+
+
+@contextmanager
+def _answered(side: str, within: float | None) -> Iterator[_Watch]:
+    """Hang up on who does not answer in time while a session is opened.
+
+    A pooler takes everybody's connection, and lets those wait for minutes for whom it has no place.
+    """
+    lines: list[_Line] = []
+    late = threading.Event()
+
+    def hang_up() -> None:
+        late.set()
+        for line in lines:
+            line.hang_up()
+
+    def watch(line: _Line) -> _Line:
+        lines.append(line)
+        return line
+
+    timer = threading.Timer(within or 0, hang_up)
+    if within:
+        timer.start()
+    try:
+        yield watch
+    except PgpullError as error:
+        if not late.is_set():
+            raise
+        hint = "is there a pooler that has no connection free? a larger pool lets more workers in"
+        raise ConnectFailed(f"{side} let no other session in within {within:g} s", hint) from error
+    finally:
+        timer.cancel()
+
+
+def _connect(side: str, endpoint: Endpoint, watch: _Watch, **mode: Any) -> sqlalchemy.Connection:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        creator=partial(_Line.connect, **{**_CONNECT, **endpoint.parameters, **_ALWAYS}),
+        creator=lambda: watch(_line(endpoint)),
         poolclass=NullPool,
         use_native_hstore=False,
     )
@@ -183,6 +222,10 @@ def _connect(side: str, endpoint: Endpoint, **mode: Any) -> sqlalchemy.Connectio
         raise connect_failed(side, endpoint, error.orig) from error.orig
     except (psycopg.Error, OSError, UnicodeError) as error:
         raise connect_failed(side, endpoint, error) from error
+
+
+def _line(endpoint: Endpoint) -> _Line:
+    return _Line.connect(**{**_CONNECT, **endpoint.parameters, **_ALWAYS})
 
 
 def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Session:
@@ -205,7 +248,12 @@ def _system(connection: psycopg.Connection) -> str | None:
 
 @contextmanager
 def open_source(
-    endpoint: Endpoint, *, share: bool = False, at: str | None = None, pace: Pace = NO_PACE
+    endpoint: Endpoint,
+    *,
+    share: bool = False,
+    at: str | None = None,
+    pace: Pace = NO_PACE,
+    within: float | None = None,
 ) -> Iterator[Session]:
     """Open the server's database, only to read: one transaction, one instant, until the block ends.
 
@@ -214,12 +262,23 @@ def open_source(
         share: whether other sessions are to see the same instant, if the server lets them.
         at: the name of the instant to see (manual: 9.28.5, Snapshot Synchronization Functions).
         pace: holds those back who read it.
+        within: seconds in which it has to be open; None for as long as it takes.
 
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or would let us write.
         PgpullError: it does not know that instant: another server answers, or a pooler is in between.
     """
-    link = _connect(SOURCE, endpoint, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with _answered(SOURCE, within) as watch:
+        session = _begun(endpoint, watch, share, at)
+    session.pace = pace
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _begun(endpoint: Endpoint, watch: _Watch, share: bool, at: str | None) -> Session:
+    link = _connect(SOURCE, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
     connection = _driver(link)
     try:
         with translated(SOURCE, connection):
@@ -227,11 +286,12 @@ def open_source(
                 connection.execute(sql.see(at))
             snapshot = _begin(connection, share)
             session = _session(SOURCE, endpoint, link)
-            session.snapshot, session.pace = snapshot, pace
+            session.snapshot = snapshot
         _check_read_only(session.identity)
-        yield session
-    finally:
+        return session
+    except BaseException:
         _close(link, connection)
+        raise
 
 
 def _begin(connection: psycopg.Connection, share: bool) -> str | None:
@@ -259,7 +319,8 @@ def open_watch(endpoint: Endpoint) -> Iterator[Session]:
     Raises:
         ConnectFailed: it cannot be reached or does not let us in.
     """
-    link = _connect(SOURCE, endpoint, isolation_level="READ COMMITTED", postgresql_readonly=True)
+    with _answered(SOURCE, None) as watch:
+        link = _connect(SOURCE, endpoint, watch, isolation_level="READ COMMITTED", postgresql_readonly=True)
     connection = _driver(link)
     try:
         with translated(SOURCE, connection):
@@ -301,25 +362,54 @@ def _check_read_only(identity: Identity) -> None:
         )
 
 
-def open_target(endpoint: Endpoint) -> Session:
+def open_target(endpoint: Endpoint, *, within: float | None = None) -> Session:
     """Open the local database, to write: each batch is a transaction of its own.
 
     Args:
         endpoint: where it is.
+        within: seconds in which it has to be open; None for as long as it takes.
 
     Raises:
-        ConnectFailed: it cannot be reached or does not let us in.
+        ConnectFailed: it cannot be reached, does not let us in, or gives us no session of our own.
     """
-    link = _connect(TARGET, endpoint, isolation_level="AUTOCOMMIT")
-    connection = _driver(link)
+    with _answered(TARGET, within) as watch:
+        link = _connect(TARGET, endpoint, watch, isolation_level="AUTOCOMMIT")
+        connection = _driver(link)
+        try:
+            with translated(TARGET, connection):
+                connection.execute(sql.pin(_TARGET, in_transaction=False))
+                connection.execute(sql.PREFER_LZ4)
+                session = _session(TARGET, endpoint, link)
+                _check_it_is_ours(session)
+            return session
+        except BaseException:
+            _close(link, connection)
+            raise
+
+
+def _check_it_is_ours(session: Session) -> None:
+    """Make sure that no pooler gives our server process to others while we ask nothing: stages would mix.
+
+    It tells no process's real number. Another connection that is given ours gives it away.
+    """
+    ours = _process(session.connection)
+    if ours == session.connection.info.backend_pid:
+        return
     try:
-        with translated(TARGET, connection):
-            connection.execute(sql.pin(_TARGET, in_transaction=False))
-            connection.execute(sql.PREFER_LZ4)
-            return _session(TARGET, endpoint, link)
-    except BaseException:
-        _close(link, connection)
-        raise
+        with _answered(TARGET, _SOON) as watch, closing(watch(_line(session.endpoint))) as other:
+            theirs = _process(other)
+    except (psycopg.Error, PgpullError):
+        return  # there is no place for another one: that is because ours is kept
+    if theirs == ours:
+        raise ConnectFailed(
+            f"{session.endpoint} is a pooler that gives {TARGET}'s connection to others between transactions",
+            "give the URL of the server itself, or of a pool in session mode",
+        )
+
+
+def _process(connection: psycopg.Connection) -> int:
+    row = connection.execute(questions.PROCESS).fetchone()
+    return int(row[0]) if row else 0
 
 
 def reopen(target: Session) -> None:

@@ -86,7 +86,7 @@ def _pooled(side: str) -> Finding:
             side, fact, "nothing to do: a pull is one transaction; --create-missing may need the server itself"
         )
     return note(
-        side, fact, "give the URL of the server itself: local needs one session for its temporary tables"
+        side, fact, "nothing to do: it keeps one session for us, which local needs for its temporary tables"
     )
 
 

@@ -20,8 +20,6 @@ from pgpull.errors import (
     ConnectFailed,
     PgpullError,
     PlanError,
-    Refused,
-    Stopped,
     TooManyRejects,
     parent_failed,
 )
@@ -32,7 +30,7 @@ from pgpull.model import Job, Plan, Request, Strategy, Stretch, Wanted
 from pgpull.ordering import parent_of
 from pgpull.pulling import Bench
 from pgpull.results import Failure, Reject, Report, Summary, Tally
-from pgpull.running import walk
+from pgpull.running import tell_written, walk_at_once
 from pgpull.sessions import Session, open_source
 from pgpull.shapes import TableName, TablePattern
 from pgpull.sql import end_of_stretch
@@ -189,19 +187,9 @@ class _StretchedPull:
         """
         try:
             return self._run()
-        except Stopped as error:
-            error.written += self._written
+        except PgpullError as error:
+            tell_written(error, self.tally.inserted + self.tally.updated)
             raise
-        except Refused as error:
-            if not self._written:
-                raise
-            stopped = Stopped(error.message, error.hint)
-            stopped.written = self._written
-            raise stopped from error
-
-    @property
-    def _written(self) -> int:
-        return self.tally.inserted + self.tally.updated
 
     def _run(self) -> Report:
         started, passes, after = time.monotonic(), 0, None
@@ -245,7 +233,7 @@ class _StretchedPull:
 
     def _walk(self, job: Job, bench: Bench) -> Summary:
         with _let_in_before():
-            return walk(job, self._source, bench, self._allowed)
+            return walk_at_once(job, self._source, bench, self._allowed)
 
     def _end(self, plan: Plan) -> tuple[str, ...] | None:
         with (
@@ -263,7 +251,7 @@ class _StretchedPull:
         [report] = bench.patience.call(lambda: self._walk(job, bench)).reports
         self.tally += report.tally
         self._size += report.bytes
-        self._bench.rejects.keep_all()
+        self._bench.rejects.settle()
         self._check_limit(request)
         return report
 

@@ -28,6 +28,9 @@ def default_jobs() -> int:
 _THINGS_AHEAD: Final = 64
 """Things said that nobody has heard yet: so few that refused rows cannot pile up."""
 
+_SOON: Final = 5.0
+"""Seconds in which another worker has to be there, as the first one waits for him."""
+
 _GRACE: Final = 2.0
 """Seconds that a worker is given to leave whose connections were cut."""
 
@@ -74,10 +77,10 @@ def hired(source: Session, target: Session, jobs: int) -> Iterator[tuple[Sequenc
 
 
 def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
-    ours = leaving.enter_context(closing(open_target(target.endpoint)))
+    ours = leaving.enter_context(closing(open_target(target.endpoint, within=_SOON)))
     if not ours.identity.same_database(target.identity):
         raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
-    theirs = open_source(source.endpoint, at=source.snapshot, pace=source.pace)
+    theirs = open_source(source.endpoint, at=source.snapshot, pace=source.pace, within=_SOON)
     return Worker(leaving.enter_context(theirs), ours)
 
 

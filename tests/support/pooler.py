@@ -1,58 +1,40 @@
-"""A PgBouncer before a server, where it is installed."""
+"""PgBouncer before a server, where this machine has it: connections that many clients share."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from tests.support.servers import HOST, Server, Unavailable, _account, _folder, free_port
+from tests.support.servers import HOST, PATIENCE, Server, Unavailable, free_port, owned_folder, run_as
 
-Mode = Literal["session", "transaction"]
-
-CONFIGURATION = """
-[databases]
-* = host={host} port={port} user=postgres
-
-[pgbouncer]
-listen_addr = {listen}
-listen_port = {own}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-default_pool_size = 8
-max_client_conn = 50
-logfile = {folder}/pooler.log
-"""
+# Where Debian and others put it is in no user's path.
+PLACES = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
 class Pooler:
-    """A running PgBouncer: a context manager.
+    """A PgBouncer that leads to a server.
 
     Args:
-        server: what it leads to, as the superuser.
-        mode: how long a client keeps a connection of the server.
+        server: where it leads, over the network.
+        mode: when a connection goes back to the others: after a session, a transaction or a statement.
+        size: how many connections each user has of a database.
+        users: their passwords.
     """
 
-    def __init__(self, server: Server, mode: Mode) -> None:
-        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    def __init__(self, server: Server, mode: str, size: int, users: Mapping[str, str]) -> None:
+        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path=PLACES)
         if program is None:
-            raise Unavailable("there is no PgBouncer on this machine")
+            raise Unavailable("PgBouncer is not on this machine")
         self.port = free_port()
-        folder = _folder(server.version)
-        file = folder / "pooler.ini"
-        file.write_text(
-            CONFIGURATION.format(
-                host=server.folder, port=server.port, listen=HOST, own=self.port, mode=mode, folder=folder
-            )
-        )
-        file.chmod(0o644)
-        self._process = self._started(program, file)
+        folder = owned_folder("pooler")
+        self._log = folder / "log"
+        self._process = run_as([program, self._settings(folder, server, mode, size, users)], folder, self._log)
+        self._wait()
 
     def __enter__(self) -> Self:
         return self
@@ -61,23 +43,23 @@ class Pooler:
         self._process.kill()
         self._process.wait()
 
-    def url(self, database: str) -> str:
-        """Name a database of the server for a client."""
-        return f"postgresql://postgres@{HOST}:{self.port}/{database}"
+    def url(self, database: str, user: str, password: str) -> str:
+        """Name a database for a client."""
+        return f"postgresql://{user}:{password}@{HOST}:{self.port}/{database}"
 
-    def _started(self, program: str, file: Path) -> subprocess.Popen[bytes]:
-        account = _account()
-        process = subprocess.Popen(
-            [program, "--quiet", str(file)],
-            user=account.pw_uid if account else None,
-            group=account.pw_gid if account else None,
-            extra_groups=[] if account else None,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+    def _settings(self, folder: Path, server: Server, mode: str, size: int, users: Mapping[str, str]) -> str:
+        (folder / "users").write_text("".join(f'"{user}" "{word}"\n' for user, word in users.items()))
+        (folder / "ini").write_text(
+            f"[databases]\n* = host={HOST} port={server.port}\n[pgbouncer]\nlisten_addr = {HOST}\n"
+            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
+            f"auth_file = {folder / 'users'}\npool_mode = {mode}\ndefault_pool_size = {size}\n"
         )
-        for _ in range(200):
-            with suppress(OSError), socket.create_connection((HOST, self.port), 1):
-                return process
-            time.sleep(0.05)
-        process.kill()
-        raise Unavailable("PgBouncer does not start here")
+        return str(folder / "ini")
+
+    def _wait(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and self._process.poll() is None:
+            with suppress(OSError), socket.create_connection((HOST, self.port)):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"PgBouncer does not start: {self._log.read_text()}")

@@ -99,15 +99,15 @@ class Server:
         server._write({"max_parallel_workers_per_gather": "0", "max_parallel_maintenance_workers": "0"})
         return server._started_on_a_free_port()
 
-    def standby(self) -> Server:
-        """Make a standby that follows this server, and start it; it knows the same accounts."""
+    def standby(self) -> Self:
+        """Copy the cluster to a server that follows this one's journal, and only reads."""
         if not self.bin("pg_basebackup").exists():
-            raise Unavailable(f"there is no pg_basebackup of PostgreSQL {self.version} on this machine")
-        server = replace(self, folder=_folder(self.version), port=0)
-        whence = ("-d", self.url("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-        server._call("pg_basebackup", "-D", "data", *whence)
-        server._write({"unix_socket_directories": str(server.folder)})
-        return server._on_a_free_port()
+            raise Unavailable(f"this PostgreSQL {self.version} has no pg_basebackup")
+        twin = replace(self, folder=_folder(self.version))
+        login = ("-h", str(self.folder), "-p", str(self.port), "-U", SUPERUSER)
+        twin._call("pg_basebackup", "-D", "data", "-R", "-c", "fast", "--no-sync", *login)
+        twin._write({"unix_socket_directories": str(twin.folder)})
+        return twin._started()
 
     def start(self) -> None:
         """Start the server, unless it is running, and wait until it lets clients in."""
@@ -256,7 +256,13 @@ class Server:
         self._call("initdb", "-D", "data", *accounts, *kind, *options)
         self._write({**SETTINGS, "unix_socket_directories": str(self.folder)})
 
-    def _on_a_free_port(self) -> Self:
+    def _started_on_a_free_port(self) -> Self:
+        server = self._started()
+        password = sql.SQL("alter user {} password {}").format(sql.Identifier(SUPERUSER), PASSWORD)
+        server.sql("postgres", password)
+        return server
+
+    def _started(self) -> Self:
         for _ in range(4):
             server = replace(self, port=free_port())
             server._write({"port": str(server.port)})
@@ -265,12 +271,6 @@ class Server:
                 server.start()
                 break
         server.start()
-        return server
-
-    def _started_on_a_free_port(self) -> Self:
-        server = self._on_a_free_port()
-        password = sql.SQL("alter user {} password {}").format(sql.Identifier(SUPERUSER), PASSWORD)
-        server.sql("postgres", password)
         return server
 
     def _write(self, settings: dict[str, str]) -> None:
@@ -386,10 +386,32 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
     )
 
 
-def _folder(version: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"pg{version}-", dir=workplace()))
+def run_as(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a program that goes on, by the account of the servers."""
+    account = _account()
+    with log.open("wb") as said:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def owned_folder(kind: str) -> Path:
+    """Make a folder of the workplace that belongs to the account of the servers."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=workplace()))
     _hand_over(folder)
     return folder
+
+
+def _folder(version: int) -> Path:
+    return owned_folder(f"pg{version}")
 
 
 def _hand_over(path: Path) -> None:

@@ -23,6 +23,9 @@ IDENTITY: Final = SQL("""
 """)
 
 
+PROCESS: Final = SQL("SELECT pg_backend_pid()")
+
+
 # Open to everybody, unless somebody closed it. Two questions: a CASE would check both branches' privileges.
 MAY_KNOW_SYSTEM: Final = SQL("SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')")
 
