@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -13,9 +15,11 @@ from tenacity import wait_fixed
 
 from pgpull import (
     Listener,
+    PlanError,
     ReadEnded,
     Report,
     Tally,
+    UnsafeTarget,
     check,
     diff,
     narrowing,
@@ -28,11 +32,12 @@ from pgpull.model import Method, Plan
 from pgpull.requesting import make_request
 from pgpull.shapes import TableName
 from tests.conftest import MakePair
-from tests.support import Pair, Server
+from tests.support import Pair, Proxy, Server
 from tests.support.servers import Statement
 
 TABLE = "askwealth.message"
 ROWS = 3_000
+READER = "standby_reader"
 # So wide that a read of all is under way when the first batches are in: no buffer in between holds as much.
 WIDE = """
 create table t (id int primary key, at timestamptz not null, v text not null);
@@ -55,24 +60,20 @@ class Twins:
     pair: Pair
     primary: Server
 
-    def write(self, *statements: Statement, until: str = "replay") -> None:
-        """Execute statements on the primary, and wait until the standby has taken them in."""
+    def write(self, *statements: Statement) -> None:
+        """Execute statements on the primary, and wait until the standby has replayed them."""
         # VACUUM leaves its end of the journal unwritten, and the commit after it does not
         self.primary.sql(self.pair.source_db, *statements, "select txid_current()")
         [(position,)] = self.primary.query("postgres", "select pg_current_wal_flush_lsn()")
-        asked = f"select pg_last_wal_{until}_lsn() >= '{position}'"
+        asked = f"select pg_last_wal_replay_lsn() >= '{position}'"
         end = time.monotonic() + 20
         while self.pair.source_server.query("postgres", asked) != [(True,)]:
             assert time.monotonic() < end, "the standby does not follow"
             time.sleep(0.01)
 
     def end_reads(self) -> None:
-        """Remove rows for good that every open read of the standby might still want to see.
-
-        A read whose client takes no rows hears of it when it goes on, and the standby waits for that.
-        """
-        self.write("insert into churn values (1)", "delete from churn", "vacuum churn", until="receive")
-        time.sleep(0.1)
+        """Remove rows for good that every open read of the standby might still want to see."""
+        self.write("insert into churn values (1)", "delete from churn", "vacuum churn")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ def mates(newest: int) -> Iterator[tuple[Server, Server]]:
     try:
         standby = primary.standby()
         try:
+            primary.sql("postgres", f"create role {READER} login", f"grant pg_read_all_data to {READER}")
             standby.configure(hot_standby_feedback="off", max_standby_streaming_delay="0")
             yield primary, standby
         finally:
@@ -149,7 +151,13 @@ class Meanwhile(Listener):
 
 def pulled(twins: Twins, table: str = "t", **words: Any) -> Report:
     pair = twins.pair
-    given = {"source": pair.source_url, "target": pair.target_url, "batch_size": 100, "retries": 2, **words}
+    given = {
+        "source": pair.url("source", READER),
+        "target": pair.target_url,
+        "batch_size": 100,
+        "retries": 2,
+        **words,
+    }
     return pull(table, **given)
 
 
@@ -167,6 +175,14 @@ def test_a_standby_is_pulled_from_as_its_primary_is(make_twins: Callable[..., Tw
     again = pulled(twins, TABLE, mirror=True, on_conflict="update")
     assert (again.tally.updated, again.deleted) == (ROWS // 24, ROWS // 24)
     assert twins.pair.same(TABLE)
+
+
+def test_the_primary_of_a_standby_is_no_target_for_its_rows(make_twins: Callable[..., Twins]) -> None:
+    twins = make_twins()
+    with pytest.raises(UnsafeTarget):
+        pulled(twins, TABLE, target=twins.primary.url(twins.pair.source_db))
+    with pytest.raises(PlanError, match="takes no writes: it is a standby"):
+        pulled(twins, TABLE, source=twins.pair.target_url, target=twins.pair.source_url)
 
 
 def test_what_is_remembered_of_a_pull_from_a_standby_holds_for_the_next(
@@ -206,7 +222,7 @@ def test_a_read_that_a_standby_ends_goes_on_at_a_new_instant_and_loses_nothing(
 ) -> None:
     def change() -> None:
         changes = "delete from t where id % 5 = 0", "update t set v = 'later' where id % 5 = 1"
-        wide.write(*changes, FILL.format(WIDE_ROWS + 1, WIDE_ROWS + 50), until="receive")
+        wide.write(*changes, FILL.format(WIDE_ROWS + 1, WIDE_ROWS + 50))
         wide.end_reads()
 
     meanwhile = Meanwhile(change, rows)
@@ -223,6 +239,49 @@ def test_a_standby_that_ends_read_after_read_is_asked_on_as_long_as_each_brings_
     assert report.passes == 4
     assert report.tally == Tally(WIDE_ROWS, inserted=WIDE_ROWS)
     assert all("(1 of 1)" in notice for notice in meanwhile.notices)
+    assert wide.pair.same("t")
+
+
+@contextmanager
+def churning(twins: Twins) -> Iterator[None]:
+    """Write and clean on the primary again and again, for the length of a block."""
+    over = threading.Event()
+
+    def churn() -> None:
+        while not over.wait(0.2):
+            twins.primary.sql(
+                twins.pair.source_db,
+                "update t set v = v || 'x' where id = 1",
+                "delete from t where id = 2",
+                "insert into t values (2, '2025-01-01', 'again')",
+                "vacuum t",
+            )
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_standby_that_replays_conflicting_changes_all_the_time_is_pulled_from_nevertheless(
+    wide: Twins, make_proxy: Callable[..., Proxy], jobs: int
+) -> None:
+    standby = wide.pair.source_server
+    proxy = make_proxy(standby)
+    proxy.slow(15_000_000 / jobs)
+    standby.configure(max_standby_streaming_delay="500ms")
+    try:
+        with churning(wide):
+            report = pulled(wide, source=wide.pair.source_through(proxy), jobs=jobs, retries=6)
+    finally:
+        standby.configure(max_standby_streaming_delay=0)
+    assert report.passes > 1
+    assert (report.tally.fetched, report.tally.inserted) == (WIDE_ROWS, WIDE_ROWS)
+    pulled(wide, on_conflict="update")
     assert wide.pair.same("t")
 
 
@@ -330,11 +389,8 @@ def test_a_read_that_a_standby_ends_among_several_tables_is_none_of_the_others_l
 
 
 def test_a_table_that_is_rewritten_on_the_primary_is_read_anew(wide: Twins) -> None:
-    def rewrite() -> None:
-        wide.write("truncate t", FILL.format(1, 500), until="receive")
-        time.sleep(0.1)
-
-    report = pulled(wide, listener=Meanwhile(rewrite), verify=True)
+    meanwhile = Meanwhile(lambda: wide.write("truncate t", FILL.format(1, 500)))
+    report = pulled(wide, listener=meanwhile, verify=True)
     assert (report.tally, report.passes) == (Tally(500, inserted=500), 2)
 
 
