@@ -14,21 +14,22 @@ _KEYED_SHARE = 0.4
 """Up to this share of the rows, asking for each by its key takes less than reading all in order: measured."""
 
 
-def choose(plan: Plan, comparison: Comparison) -> Plan:
+def choose(plan: Plan, comparison: Comparison, *, brief: bool = False) -> Plan:
     """Decide which rows move, now that it is known how they differ.
 
     Args:
         plan: what was planned before.
         comparison: what was found.
+        brief: whether a long read would be ended before it comes to what is wanted.
 
     Returns:
         The plan with its strategy, and the reason for it.
     """
-    strategy, reason = _strategy(plan, comparison)
+    strategy, reason = _strategy(plan, comparison, brief)
     return replace(plan, method=comparison.method, comparison=comparison, strategy=strategy, reason=reason)
 
 
-def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
+def _strategy(plan: Plan, found: Comparison, brief: bool) -> tuple[Strategy, str]:
     wanted = found.missing + found.changed
     if wanted == 0:
         return Strategy.NOTHING, "every row in scope is here"
@@ -39,6 +40,8 @@ def _strategy(plan: Plan, found: Comparison) -> tuple[Strategy, str]:
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
     if plan.request.new is not None:
         return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
+    if brief:
+        return Strategy.KEYED, f"{few} are wanted: a standby that ends reads sends these alone"
     if wanted > _KEYED_SHARE * found.rows:
         return Strategy.MERGE, f"{few} are wanted: reading all in order takes less than asking for so many"
     return Strategy.KEYED, f"only {few} are wanted"

@@ -13,13 +13,14 @@ _TOO_MANY_YOUNG = 0.3
 """Where so many rows have been written since, hashing all takes less than asking for each of them."""
 
 
-def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | None]:
+def decide(source: Session, target: Session, plan: Plan, *, again: bool = False) -> tuple[Plan, Known | None]:
     """Find out which rows differ, unless none can be there, and choose how they move.
 
     Args:
         source: the server.
         target: the local side; the keys that differ stay there.
         plan: as it was made before.
+        again: whether an earlier read was ended.
 
     Returns:
         The plan with its comparison and strategy, and what was known from row versions.
@@ -38,7 +39,7 @@ def decide(source: Session, target: Session, plan: Plan) -> tuple[Plan, Known | 
         return replace(plan, reason=error.message), None
     if plan.request.mirror and found.extra:
         choosing.check_deletions(replace(plan, comparison=found), pruning.count_here(target, plan))
-    return choosing.choose(plan, found), known
+    return choosing.choose(plan, found, brief=again and source.identity.in_recovery), known
 
 
 def _filled_meanwhile(target: Session, plan: Plan) -> bool:

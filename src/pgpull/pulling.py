@@ -61,6 +61,8 @@ class TablePull:
         self.tally = Tally()
         self._written_before = 0
         """Rows that earlier passes wrote, which the comparison now finds as they should be."""
+        self._again = False
+        """Whether there was an earlier pass."""
         self._deleted = 0
         self._kept = 0
         self._bytes = 0
@@ -91,6 +93,7 @@ class TablePull:
 
     def begin(self) -> None:
         """Count anew what the comparison will find again; what is written stays written."""
+        self._again = True
         self._written_before = self.tally.inserted + self.tally.updated
         self.tally = Tally(self._written_before, self.tally.inserted, self.tally.updated)
 
@@ -111,7 +114,7 @@ class TablePull:
             self.plan = replace(self.plan, strategy=Strategy.NOTHING, comparison=nothing, reason=reason)
             return
         self._horizons = versions.horizons(self._target)
-        self.plan, self._known = decide(source, self._target, self.plan)
+        self.plan, self._known = decide(source, self._target, self.plan, again=self._again)
         self.plan = shared_out(source, self._target, self.plan, self._bench.jobs)
         self._bytes += self.plan.comparison.bytes if self.plan.comparison else 0
         if self.extra:

@@ -224,7 +224,7 @@ class Reporter(Listener):
             )
         if report.passes > 1:
             self._warn(
-                f"the server was read {report.passes} times, as its connection was lost:"
+                f"the server was read {report.passes} times, as its connection was lost or it ended a read:"
                 " rows that were in by then were fetched again and skipped"
             )
         if report.rejects:

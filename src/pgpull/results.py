@@ -123,7 +123,9 @@ class Report:
     """Bytes of rows that the source sent."""
     seconds: float
     snapshot: datetime
-    """The instant of the source that the target now has the rows of (the last pass's, if there were more)."""
+    """The instant of the source that the target now has the rows of (the last pass's, if there were more).
+
+    Where a standby ended reads until smaller windows were read, older rows are of earlier instants."""
     deleted: int = 0
     """Local rows that were deleted, for a mirror or to make room for what replaces them."""
     kept: int = 0
@@ -131,7 +133,7 @@ class Report:
     verified: bool = False
     """Whether both sides were compared once more at the end, and found equal."""
     passes: int = 1
-    """How often the source was read: more than once only if its connection was lost."""
+    """How often the source was read: more than once only if its connection was lost, or it ended a read."""
     rejects: Path | None = None
     """The file that holds the refused rows, if there are any."""
 
