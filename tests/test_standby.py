@@ -62,20 +62,28 @@ class Twins:
     pair: Pair
     primary: Server
 
-    def write(self, *statements: Statement) -> None:
+    def write(self, *statements: Statement, until: str = "replay") -> None:
         """Execute statements on the primary, and wait until the standby has replayed them."""
         # VACUUM leaves its end of the journal unwritten, and the commit after it does not
         self.primary.sql(self.pair.source_db, *statements, "select txid_current()")
         [(position,)] = self.primary.query("postgres", "select pg_current_wal_flush_lsn()")
-        asked = f"select pg_last_wal_replay_lsn() >= '{position}'"
+        asked = f"select pg_last_wal_{until}_lsn() >= '{position}'"
         end = time.monotonic() + 20
         while self.pair.source_server.query("postgres", asked) != [(True,)]:
             assert time.monotonic() < end, "the standby does not follow"
             time.sleep(0.01)
 
+    def write_under_reads(self, *statements: Statement) -> None:
+        """Execute statements that end open reads of the standby.
+
+        A read whose client takes no rows may hear of it only when it goes on, and the standby waits for that.
+        """
+        self.write(*statements, until="receive")
+        time.sleep(0.1)
+
     def end_reads(self) -> None:
         """Remove rows for good that every open read of the standby might still want to see."""
-        self.write("insert into churn values (1)", "delete from churn", "vacuum churn")
+        self.write_under_reads("insert into churn values (1)", "delete from churn", "vacuum churn")
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +235,7 @@ def test_a_read_that_a_standby_ends_goes_on_at_a_new_instant_and_loses_nothing(
 ) -> None:
     def change() -> None:
         changes = "delete from t where id % 5 = 0", "update t set v = 'later' where id % 5 = 1"
-        wide.write(*changes, FILL.format(WIDE_ROWS + 1, WIDE_ROWS + 50))
+        wide.write_under_reads(*changes, FILL.format(WIDE_ROWS + 1, WIDE_ROWS + 50))
         wide.end_reads()
 
     meanwhile = Meanwhile(change, rows)
@@ -235,7 +243,7 @@ def test_a_read_that_a_standby_ends_goes_on_at_a_new_instant_and_loses_nothing(
     assert report.passes == 2
     assert wide.pair.same("t")
     assert report.tally.failed == 0
-    assert "conflict with recovery" in meanwhile.notices[0]
+    assert "trying again" in meanwhile.notices[0]
 
 
 def test_a_standby_that_ends_read_after_read_is_asked_on_as_long_as_each_brings_rows(wide: Twins) -> None:
@@ -394,7 +402,7 @@ def test_a_read_that_a_standby_ends_among_several_tables_is_none_of_the_others_l
 
 
 def test_a_table_that_is_rewritten_on_the_primary_is_read_anew(wide: Twins) -> None:
-    meanwhile = Meanwhile(lambda: wide.write("truncate t", FILL.format(1, 500)))
+    meanwhile = Meanwhile(lambda: wide.write_under_reads("truncate t", FILL.format(1, 500)))
     report = pulled(wide, listener=meanwhile, verify=True)
     assert (report.tally, report.passes) == (Tally(500, inserted=500), 2)
 
