@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -768,3 +769,24 @@ def test_a_source_lost_twice_while_rows_are_merged_is_read_to_its_end(
     )
     assert report.tally.inserted == 2_990
     assert pair.same(TABLE)
+
+
+def test_a_row_of_100_mb_comes_whole_among_small_ones(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v text)")
+    pair.source(
+        "insert into t select n, repeat('abcdefghij', case n when 50 then 1e7::int else 1 end)"
+        " from generate_series(1, 100) n"
+    )
+    assert pulled(pair, "t", jobs=2).tally == Tally(100, inserted=100)
+    sums = "select id, length(v), md5(v) from t order by 1"
+    assert pair.target(sums) == pair.source(sums)
+
+
+def test_a_flood_of_rejects_ends_at_the_limit_and_all_of_them_are_kept(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key)")
+    pair.source("insert into t select generate_series(1, 100000)")
+    pair.target("alter table t add check (id < 0)")
+    with pytest.raises(Stopped, match="more than 2000 allowed") as caught:
+        pulled(pair, "t", max_errors=2000, jobs=2, rejects="flood")
+    assert caught.value.written == 0
+    assert len(Path("flood").read_text().splitlines()) >= 2001
