@@ -22,6 +22,7 @@ from pgpull.results import Reject
 from pgpull.sessions import Session
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Side
+from tests.support.proxy import through
 from tests.support.servers import HOST
 
 TABLE = "askwealth.message"
@@ -360,6 +361,26 @@ def test_where_the_server_has_few_connections_there_are_fewer_workers(full: Pair
     assert report.plan.jobs == 2
     assert "too many connections" in report.plan.alone
     assert full.same(TABLE)
+
+
+def test_who_was_refused_another_connection_does_not_ask_again_for_each_table(
+    make_pair: MakePair, make_proxy: MakeProxy
+) -> None:
+    pair = make_pair(schema="".join(f"create table t{n} (id int primary key);" for n in range(3)))
+    for n in range(3):
+        pair.source(f"insert into t{n} select generate_series(1, 2000)")
+    pair.source(
+        "create role one_only login password 'one' connection limit 1", "grant pg_read_all_data to one_only"
+    )
+    proxy = make_proxy(pair.source_server)
+    theirs = through(pair.url("source", "one_only", "one", via="tcp"), proxy)
+    try:
+        summary = pull_tables("*", source=theirs, target=pair.target_url, way={"jobs": 3})
+    finally:
+        pair.source("drop role one_only")
+    assert summary.tally == Tally(6000, inserted=6000)
+    assert {report.plan.jobs for report in summary.reports} == {1}
+    assert proxy.connections == 2
 
 
 # --- what may break --------------------------------------------------------------------------------------

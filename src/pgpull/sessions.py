@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -125,6 +126,9 @@ class Session:
     """The name under which other sessions may see the same instant; None where the server gave none."""
     pace: Pace = NO_PACE
     """Holds those back who read it."""
+    most: int = sys.maxsize
+    """So many sessions at its instant could be had, itself included: nobody waits for another one again."""
+    why_no_more: str = ""
 
     @property
     def lost(self) -> bool:

@@ -76,11 +76,11 @@ class _Aside(Listener):
         self._noticed(text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _WorkersBench(Bench):
     """A bench whose rejects are kept by the listening thread."""
 
-    rejected: Callable[[Reject], None] = print
+    rejected: Callable[[Reject], None]
 
     def reject(self, reject: Reject) -> None:
         self.rejected(reject)

@@ -63,17 +63,16 @@ def hired(source: Session, target: Session, jobs: int) -> Iterator[tuple[Sequenc
     Raises:
         UnsafeTarget: another database answers than the target.
     """
-    workers, why = [Worker(source, target)], ""
+    workers = [Worker(source, target)]
     with ExitStack() as leaving:
-        while len(workers) < jobs:
+        while len(workers) < min(jobs, source.most):
             try:
                 workers.append(_one_more(source, target, leaving))
             except UnsafeTarget:
                 raise
             except PgpullError as error:
-                why = error.message
-                break
-        yield workers, why
+                source.most, source.why_no_more = len(workers), error.message
+        yield workers, source.why_no_more if len(workers) < jobs else ""
 
 
 def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
