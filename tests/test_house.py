@@ -16,7 +16,7 @@ FLOORS = [
     {"embedded"},
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"manners", "model", "relations"},
-    {"pacing"},
+    {"archives", "pacing"},
     {"findings", "results", "requesting", "sql", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"planning", "recipes", "sessions", "streams"},

@@ -8,6 +8,7 @@
     ├── Refused                    3   nothing was written
     │   ├── ConnectFailed          3   a database cannot be reached or does not let us in
     │   ├── UnsafeTarget           3   the target is the source, or is not local
+    │   ├── ArchiveError           3   an archive is not whole, not ours, or not as it was written
     │   └── PlanError              3   the two sides cannot be brought together as they are
     │       └── ParentFailed       3   a table that this one refers to was not loaded
     ├── Stopped                    4   the run ended before its end; whole batches stay in (3 where none did)
@@ -64,6 +65,10 @@ class ConnectFailed(Refused):
 
 class UnsafeTarget(Refused):
     """The target is the source itself, or is not on this machine and was not allowed by name."""
+
+
+class ArchiveError(Refused):
+    """An archive cannot be read as one, or cannot be written where it is to stand."""
 
 
 class PlanError(Refused):
