@@ -5,12 +5,10 @@ from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
-from typer import Option
-
 from pgpull import Report, pull
 from pgpull.arguments import uuid_text
 from pgpull.cli import script
-from pgpull.commands import Options
+from pgpull.commands import Options, rows
 from pgpull.model import Request
 from pgpull.settings import load
 from pgpull.surveying import Question
@@ -31,14 +29,21 @@ def load_messages(
 
 @script
 def main(
-    from_date: Annotated[str | None, Option(metavar="DATE", help="First day or instant, included.")] = None,
-    to_date: Annotated[str | None, Option(metavar="DATE", help="Before this day or instant.")] = None,
-    thread_id: Annotated[str | None, Option(metavar="UUID", help="Only messages of this thread.")] = None,
-    status: Annotated[bool, Option("--status", help="Only show what is here and on the server.")] = False,
+    from_date: Annotated[str | None, rows(metavar="DATE", help="First day or instant, included.")] = None,
+    to_date: Annotated[str | None, rows(metavar="DATE", help="Before this day or instant.")] = None,
+    thread_id: Annotated[str | None, rows(metavar="UUID", help="Only messages of this thread.")] = None,
+    status: Annotated[bool, rows("--status", help="Only show what is here and on the server.")] = False,
     *,
     options: Options,
 ) -> Request | Question:
-    """Load askwealth.message from the server into the local database."""
+    """Load askwealth.message from the server into the local database.
+
+    Examples:
+        python data_migrations/load_messages.py --from-date 2025-01-01 --to-date 2025-09-15
+            The messages of a time.
+        python data_migrations/load_messages.py --new
+            Only what came since the last time.
+    """
     thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id is not None else None
     names = ("--from-date", "--to-date")
     request = options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)

@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from pgpull.cli import app
+from pgpull.pages import prose_of
 from tests.conftest import MakePair
 from tests.support import STANDARD_SCHEMA, Pair
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("data_migrations/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+
+HELP = get_command(app).commands.values()  # type: ignore[attr-defined]
 
 SCHEMA = f"""{STANDARD_SCHEMA}
     create table askwealth.document (document_id uuid primary key, title text, created_at timestamptz not null);
@@ -34,6 +39,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Return the lines that call pgpull or a script; setting up and `make` are CI's own first steps."""
     lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += [command for page in HELP for command, _ in prose_of(page.help or "").examples]
     ours = (
         "pgpull pull",
         "pgpull run",

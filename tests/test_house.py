@@ -17,7 +17,7 @@ FLOORS = [
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"manners", "model", "relations"},
     {"archives", "pacing"},
-    {"findings", "results", "requesting", "sql", "toml_lines"},
+    {"findings", "pages", "results", "requesting", "sql", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"planning", "recipes", "sessions", "streams"},
     {"parting", "watching", "workers"},
@@ -33,6 +33,7 @@ FLOORS = [
     {"wording"},
     {"picture"},
     {"reporting", "settings"},
+    {"manual"},
     {"commands", "demo"},
     {"cli"},
 ]

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from pgpull.checking import Inspection
-from pgpull.commands import Asked, Options, Version, checks, compares, failed, looks, pulls
+from pgpull.commands import Asked, Options, Version, checks, compares, failed, looks, pulls, rows
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
+from pgpull.manual import Command, Group
 from pgpull.model import Job
+from pgpull.pages import OUTPUT, SETTINGS
 from pgpull.periods import Unit
 from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
@@ -19,12 +21,7 @@ from pgpull.surveying import Question, make_question
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
-app = typer.Typer(
-    help="Bring rows of a production Postgres into your own Postgres: exact, fast, safe, re-runnable.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings=_HELP,
-)
+app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_HELP)
 
 
 # --- the commands ----------------------------------------------------------------------------------------
@@ -32,7 +29,22 @@ app = typer.Typer(
 
 @app.callback()
 def pgpull(version: Version = False) -> None:
-    """Bring rows of a production Postgres into your own Postgres."""
+    """Bring rows of a production Postgres into your own Postgres: exact, fast, safe, re-runnable.
+
+    Both sides are named in a file .env, as SERVER_DB_URL and LOCAL_DB_URL. The server is only ever read, and
+    only a Postgres on this machine is written. Each command can be run again at any time: both sides are
+    compared, and only what differs moves.
+
+    Examples:
+        pgpull check
+            Do both sides answer, and could a pull run? Nothing is written.
+        pgpull pull askwealth.message --since 2025-01-01
+            Bring the messages of a time.
+        pgpull status askwealth.message
+            See what is here, and what is missing.
+        pgpull demo
+            Try it all on two private servers.
+    """
 
 
 def _equal(text: str) -> tuple[str, str]:
@@ -50,15 +62,15 @@ def _equals(texts: list[str] | None) -> dict[str, str]:
 
 
 Table = Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The same name on both sides.")]
-Since = Annotated[str | None, typer.Option(metavar="DATE", help="Start of the window, included.")]
-Until = Annotated[str | None, typer.Option(metavar="DATE", help="End of the window, excluded.")]
+Since = Annotated[str | None, rows(metavar="DATE", help="Start of the window, included.")]
+Until = Annotated[str | None, rows(metavar="DATE", help="End of the window, excluded.")]
 WindowColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="What the window stands on (default: created_at).")
+    str | None, rows(metavar="COLUMN", help="What the window stands on (default: created_at).")
 ]
 Equals = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
+    list[str] | None, rows(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
 ]
-Where = Annotated[str | None, typer.Option(metavar="SQL", help="Only rows that meet a condition.")]
+Where = Annotated[str | None, rows(metavar="SQL", help="Only rows that meet a condition.")]
 _WINDOW_NAMES = ("--since", "--until")
 
 
@@ -66,12 +78,10 @@ Tables = Annotated[
     list[str],
     typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides; askwealth.* means several."),
 ]
-Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="SCHEMA.TABLE", help="Leave these tables out. Repeatable.")
-]
+Exclude = Annotated[list[str] | None, rows(metavar="SCHEMA.TABLE", help="Leave these tables out. Repeatable.")]
 
 
-@app.command()
+@app.command(cls=Command)
 @pulls
 def pull(
     tables: Tables,
@@ -84,7 +94,25 @@ def pull(
     *,
     options: Options,
 ) -> Job:
-    """Bring the rows of tables, or those in scope, from the server into local."""
+    """Bring the rows of tables, or those in scope, from the server into local.
+
+    Both sides are compared first, and only what differs moves, in batches that are committed one by one; so the
+    same command goes on where one was ended, and does nothing where all is in. Several tables are read at one
+    instant, those that others refer to first. A row that local refuses is kept in a file of rejects, and the
+    others go in.
+
+    Examples:
+        pgpull pull askwealth.message --since 2025-01-01 --until 2025-02-01
+            The messages of a month: from the first day on, to before the last.
+        pgpull pull askwealth.message --since 2025-01-01 --on-conflict update --dry-run
+            What would come, and which rows here would change? Nothing is written.
+        pgpull pull askwealth.message --new
+            Only what came since the last pull.
+        pgpull pull "askwealth.*" --exclude askwealth.message --create-missing
+            Every other table of a schema, made here where it is missing.
+        pgpull pull askwealth.document --with-children askwealth.chunk --verify
+            Documents with what refers to them, compared once more at the end.
+    """
     return options.job(
         tables,
         exclude or (),
@@ -97,20 +125,30 @@ def pull(
     )
 
 
-@app.command("run")
+@app.command("run", cls=Command)
 @pulls
 def run_recipe(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe of pgpull.toml; without one, they are listed.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="One of pgpull.toml; without one, they are listed.")
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter its value. Repeatable."),
+        rows("--set", metavar="NAME=VALUE", help="Give a parameter its value. Repeatable."),
     ] = None,
     *,
     options: Options,
 ) -> Job | Recipes:
-    """Pull what a recipe of pgpull.toml says."""
+    """Pull what a recipe of pgpull.toml says.
+
+    A recipe is a pull with a name and parameters. Without a name, the recipes and their parameters are listed.
+    What stands on the command line wins over the file.
+
+    Examples:
+        pgpull run
+            Which recipes are there?
+        pgpull run messages --set from=2025-01-01 --dry-run
+            What would this one do?
+    """
     file = recipes(options.config)
     if recipe is None:
         if values:
@@ -133,27 +171,46 @@ def _assigned(texts: Sequence[str]) -> dict[str, str]:
     return values
 
 
-@app.command()
+@app.command(cls=Command)
 @looks
 def status(
     table: Table,
     since: Since = None,
     until: Until = None,
     window: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Date column to count by (default: created_at).")
+        str | None, rows(metavar="COLUMN", help="Date column to count by (default: created_at).")
     ] = None,
     equals: Equals = None,
     where: Where = None,
-    by: Annotated[Unit | None, typer.Option(help="Length of a period (default: what fits).")] = None,
+    by: Annotated[
+        Unit | None, rows(metavar="day|week|month|year", help="Length of a period (default: what fits).")
+    ] = None,
     *,
     options: Options,
 ) -> Question:
-    """Show how many rows the server and local hold, by time. Nothing is written."""
+    """Show how many rows the server and local hold, by time. Nothing is written.
+
+    Each side is asked for one count of its rows by day. Equal counts are not equal rows: pgpull diff compares
+    those.
+
+    Examples:
+        pgpull status askwealth.message
+            The whole table, in periods that fit on a screen.
+        pgpull status askwealth.message --by week --since 2025-01-01
+            Week by week, from a day on.
+
+    Exit codes:
+        0    it was counted, whatever the counts
+        1    a bug in pgpull
+        2    an option or a setting makes no sense
+        3    no connection, or no such table
+        130  you pressed Ctrl-C
+    """
     scope = options.scope(table, since=since, until=until, window=window, equals=_equals(equals), where=where)
     return make_question(table, by=by, window_names=_WINDOW_NAMES, **scope)
 
 
-@app.command()
+@app.command(cls=Command)
 @compares
 def diff(
     tables: Annotated[list[str], typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides.")],
@@ -163,12 +220,33 @@ def diff(
     equals: Equals = None,
     where: Where = None,
     keys: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write every key that differs here, as JSON lines.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=OUTPUT, help="Write every key that differs here, as JSON lines."
+        ),
     ] = None,
     *,
     options: Options,
 ) -> Matter:
-    """Compare tables, or their rows in scope. Exit code 0 if they are equal, 5 if not; nothing is written."""
+    """Compare tables, or their rows in scope, row by row. Nothing is written.
+
+    Keys are compared first, then what the rows hold, by a hash that each side computes; some of the keys that
+    differ are shown.
+
+    Examples:
+        pgpull diff askwealth.message --since 2025-01-01
+            Are the rows of a time the same on both sides?
+        pgpull diff askwealth.message askwealth.thread --keys differing.jsonl
+            Which rows are not? The file gets every key.
+
+    Exit codes:
+        0    both sides are equal
+        1    a bug in pgpull
+        2    an option or a setting makes no sense
+        3    no connection, or two sides that do not fit
+        5    the two sides differ
+        130  you pressed Ctrl-C
+    """
     job = options.job(
         tables,
         since=since,
@@ -181,7 +259,7 @@ def diff(
     return Matter(job, keys)
 
 
-@app.command()
+@app.command(cls=Command)
 @checks
 def check(
     tables: Annotated[
@@ -191,14 +269,34 @@ def check(
     since: Since = None,
     until: Until = None,
     window: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What windows stand on: has it an index on the server?")
+        str | None, rows(metavar="COLUMN", help="What windows stand on: has it an index on the server?")
     ] = None,
     equals: Equals = None,
     where: Where = None,
     *,
     options: Options,
 ) -> Inspection:
-    """Say whether a pull could run, and what to know first. Exit code 3 if it could not; nothing is written."""
+    """Say whether a pull could run, and what to know first. Nothing is written.
+
+    Without a table it looks at both connections, and at what their roles may do; with tables, at each of them
+    too. A problem is what a pull would be refused for; a note is worth knowing, and comes with the statement
+    that puts it right, where there is one.
+
+    Examples:
+        pgpull check
+            Do both sides answer?
+        pgpull check "askwealth.*"
+            Do all tables of a schema fit?
+        pgpull check askwealth.message --window created_at
+            Would windows on this column find an index?
+
+    Exit codes:
+        0    a pull could run
+        1    a bug in pgpull
+        2    an option or a setting makes no sense
+        3    a pull would be refused
+        130  you pressed Ctrl-C
+    """
     if not tables:
         return Inspection()
     idle = window if since is None and until is None else None
@@ -214,15 +312,39 @@ def check(
     return Inspection(job, idle)
 
 
-@app.command("demo")
+@app.command("demo", cls=Command)
 def run_demo(
-    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where it all lives.")] = Path(
-        "pgpull-demo"
-    ),
-    rows: Annotated[int | None, typer.Option(min=1, help="Messages on the pretended server.")] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the two servers, and remove their data.")] = False,
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", rich_help_panel=SETTINGS, help="Where it all lives.")
+    ] = Path("pgpull-demo"),
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", rich_help_panel=SETTINGS, help="Messages on the pretended server."),
+    ] = None,
+    stop: Annotated[
+        bool,
+        typer.Option("--stop", rich_help_panel=SETTINGS, help="Stop the two servers, and remove their data."),
+    ] = False,
 ) -> None:
-    """Start two private Postgres servers, and pull between them."""
+    """Start two private Postgres servers, and pull between them.
+
+    Everything lives in one folder, and outlives the command, so that you can look around and pull again; --stop
+    ends both servers and removes what the demo made.
+
+    Examples:
+        pgpull demo
+            Needs no Postgres, no root, no settings.
+        pgpull demo --stop
+            And it is gone again.
+
+    Exit codes:
+        0    both sides are equal in the end
+        1    a bug in pgpull
+        2    the programs of PostgreSQL are missing, or the folder cannot be used
+        3    a server does not start
+        5    the two sides differ: rows were changed by hand
+        130  you pressed Ctrl-C
+    """
     from pgpull import demo  # no other command has to wait for it
 
     count = rows or demo.DEFAULT_ROWS
@@ -240,7 +362,7 @@ def script(command: Callable[..., Asked]) -> typer.Typer:
 def single(command: Callable[..., None]) -> typer.Typer:
     """Make a program of its own out of a command."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command(context_settings=_HELP)(command)
+    program.command(cls=Command, context_settings=_HELP)(command)
     return program
 
 

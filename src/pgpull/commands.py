@@ -19,6 +19,7 @@ from pgpull.diffing import Matter, differences
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
+from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
@@ -40,113 +41,124 @@ def _print_version(asked: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    bool,
+    typer.Option(
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        rich_help_panel=HELP,
+        help="Print the version, and end.",
+    ),
 ]
+
+rows = functools.partial(typer.Option, rich_help_panel=ROWS)
+_writing = functools.partial(typer.Option, rich_help_panel=WRITING)
+_along = functools.partial(typer.Option, rich_help_panel=ALONG)
+_safety = functools.partial(typer.Option, rich_help_panel=SAFETY)
+_server = functools.partial(typer.Option, rich_help_panel=SERVER)
+_settings = functools.partial(typer.Option, rich_help_panel=SETTINGS)
+_output = functools.partial(typer.Option, rich_help_panel=OUTPUT)
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options that every pulling command has; each field is one."""
+    """The options that every pulling command has; each field is one, in the panel of its page that fits."""
 
-    on_conflict: Annotated[
-        OnConflict, typer.Option(help="What happens to a row whose key is here already.")
-    ] = OnConflict.SKIP
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = (
-        False
+    new: Annotated[bool, rows("--new", help="Only rows from the newest one here on, less the overlap.")] = False
+    overlap: Annotated[str, rows(metavar="TIME", help="How far --new looks back: 90s, 15min, 1h, 2d.")] = "1h"
+    timezone: Annotated[str, rows(metavar="ZONE", help="Zone of dates without one, such as Europe/Berlin.")] = (
+        "UTC"
     )
-    show: Annotated[
-        int, typer.Option(min=0, metavar="N", help="How many of the rows to insert a dry run shows.")
-    ] = DEFAULT_EXAMPLES
-    new: Annotated[
-        bool, typer.Option("--new", help="Only rows from the newest one here on, less the overlap.")
-    ] = False
-    overlap: Annotated[
-        str, typer.Option(metavar="TIME", help="How far --new looks back: 90s, 15min, 1h, 2d.")
-    ] = "1h"
+    without: Annotated[list[str] | None, rows(metavar="COLUMN", help="Leave this column out. Repeatable.")] = (
+        None
+    )
+    on_conflict: Annotated[
+        OnConflict, _writing(metavar="skip|update", help="What happens to a row whose key is here already.")
+    ] = OnConflict.SKIP
+    keep: Annotated[
+        list[str] | None,
+        _writing(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
+    ] = None
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Delete rows in scope here that the server no longer has.")
+        bool, _writing("--mirror", help="Delete rows in scope here that the server no longer has.")
     ] = False
-    max_delete: Annotated[
-        str, typer.Option(metavar="N|N%", help="How many of the rows in scope here --mirror may delete.")
-    ] = str(DEFAULT_MAX_DELETE)
+    replace: Annotated[
+        bool, _writing("--replace", help="Delete the scope here and load it anew, in one transaction.")
+    ] = False
+    batch_size: Annotated[int, _writing(min=1, metavar="N", help="Rows committed together at most.")] = (
+        DEFAULT_BATCH_ROWS
+    )
+    row_versions: Annotated[
+        bool,
+        _writing(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
+    ] = True
     with_parents: Annotated[
-        bool, typer.Option("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
+        bool, _along("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
     ] = False
     with_children: Annotated[
         list[str] | None,
-        typer.Option(metavar="TABLE", help="Bring rows of this table that refer to pulled ones. Repeatable."),
+        _along(metavar="TABLE", help="Bring rows of this table that refer to pulled ones. Repeatable."),
     ] = None
     create_missing: Annotated[
-        bool, typer.Option("--create-missing", help="Make tables that local lacks, with what they need.")
+        bool, _along("--create-missing", help="Make tables that local lacks, with what they need.")
     ] = False
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Delete the scope here and load it anew, in one transaction.")
-    ] = False
+    dry_run: Annotated[bool, _safety("--dry-run", help="Say what would be done, and write nothing.")] = False
+    show: Annotated[
+        int, _safety(min=0, metavar="N", help="How many of the rows to insert a dry run shows.")
+    ] = DEFAULT_EXAMPLES
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare both sides once more at the end, by a hash of each row.")
+        bool, _safety("--verify", help="Compare both sides once more at the end, by a hash of each row.")
     ] = False
-    row_versions: Annotated[
-        bool,
-        typer.Option(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
-    ] = True
-    without: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column out. Repeatable.")
-    ] = None
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
-    ] = None
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Workers that share a large table (default: 2 to 4, by the machine)."
-        ),
-    ] = None
-    max_rate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RATE", help="Read no faster than 20MB/s, or 5000rows/s. Repeatable."),
-    ] = None
-    pause_when: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LINE", help="Pause while lag>30s, or active>40. Repeatable."),
-    ] = None
-    no_snapshot: Annotated[
-        bool,
-        typer.Option("--no-snapshot", help="Read in short transactions, one stretch of keys each."),
-    ] = False
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows committed together at most.")] = (
-        DEFAULT_BATCH_ROWS
-    )
+    max_delete: Annotated[
+        str, _safety(metavar="N|N%", help="How many of the rows in scope here --mirror may delete.")
+    ] = str(DEFAULT_MAX_DELETE)
     max_errors: Annotated[
-        str | None, typer.Option(metavar="N|N%", help="Stop when more rows fail: a number or a share.")
+        str | None, _safety(metavar="N|N%", help="Stop when more rows fail: a number or a share.")
     ] = None
     rejects: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep refused rows here (default: SCHEMA.TABLE.rejects.jsonl)."),
-    ] = None
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Rules and recipes (default: the next pgpull.toml upwards)."),
-    ] = None
-    log_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the same facts here, with times.")
-    ] = None
-    env_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings (default: the next .env from here upwards)."),
+        _safety(metavar="FILE", help="Keep refused rows here (default: SCHEMA.TABLE.rejects.jsonl)."),
     ] = None
     allow_target: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Let local be on this host, not on this machine. Repeatable."),
+        _safety(metavar="HOST", help="Let local be on this host, not on this machine. Repeatable."),
     ] = None
-    timezone: Annotated[
-        str, typer.Option(metavar="ZONE", help="Zone of dates without one, such as Europe/Berlin.")
-    ] = "UTC"
-    retries: Annotated[int, typer.Option(min=0, help="Tries to get a lost connection back.")] = DEFAULT_RETRIES
+    jobs: Annotated[
+        int | None,
+        _server(min=1, metavar="N", help="Workers that share a large table (default: 2 to 4, by the machine)."),
+    ] = None
+    max_rate: Annotated[
+        list[str] | None,
+        _server(metavar="RATE", help="Read no faster than 20MB/s, or 5000rows/s. Repeatable."),
+    ] = None
+    pause_when: Annotated[
+        list[str] | None,
+        _server(metavar="LINE", help="Pause while lag>30s, or active>40. Repeatable."),
+    ] = None
+    no_snapshot: Annotated[
+        bool,
+        _server("--no-snapshot", help="Read in short transactions, one stretch of keys each."),
+    ] = False
+    retries: Annotated[int, _server(min=0, metavar="N", help="Tries to get a lost connection back.")] = (
+        DEFAULT_RETRIES
+    )
+    config: Annotated[
+        Path | None,
+        _settings(metavar="FILE", help="Rules and recipes (default: the next pgpull.toml upwards)."),
+    ] = None
+    env_file: Annotated[
+        Path | None,
+        _settings(metavar="FILE", help="Where both sides are (default: the next .env from here upwards)."),
+    ] = None
+    json: Annotated[bool, _output("--json", help="Print the report to stdout as JSON; words go to stderr.")] = (
+        False
+    )
+    quiet: Annotated[bool, _output("--quiet", "-q", help="Print only what went wrong.")] = False
+    verbose: Annotated[bool, _output("--verbose", "-v", help="Print each batch; trace bugs.")] = False
+    log_file: Annotated[Path | None, _output(metavar="FILE", help="Write the same facts here, with times.")] = (
+        None
+    )
     version: Version = False
-    json: Annotated[bool, typer.Option("--json", help="Print the report to stdout as JSON.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what went wrong.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each batch; trace bugs.")] = False
     given: frozenset[str] = field(default=frozenset(), metadata={"is_option": False})
     """The options that stand on the command line."""
 
