@@ -12,12 +12,17 @@ from typing import Protocol
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import STANDARD_SCHEMA, Pair, Proxy, Server, Unavailable, available_versions
 from tests.support.proxy import Address
 
 TEMPLATE = "standard"
 numbers = count(1)
+
+# A law holds however long a busy machine takes to try it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class MakePair(Protocol):
