@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pgpull.cli import app
 from tests.support import STANDARD_SCHEMA, Pair, Proxy, Server, Unavailable, available_versions
 from tests.support.proxy import Address
 
@@ -47,6 +49,14 @@ class OwnServer(Protocol):
 
     def __call__(self, version: int | None = None, megabytes: int | None = None, **settings: object) -> Server:
         """Make a server for one test; with ``megabytes``, one whose disk is small."""
+        ...
+
+
+class Say(Protocol):
+    """The fixture ``say``."""
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Run the command with these words, and return its exit code, its stdout and its stderr."""
         ...
 
 
@@ -145,6 +155,20 @@ def make_pair(servers: Callable[[int], Server], newest: int, oldest: int) -> Ite
 def pair(make_pair: MakePair, request: pytest.FixtureRequest) -> Pair:
     """Give a pair; an indirect parameter holds arguments for :func:`make_pair`."""
     return make_pair(**getattr(request, "param", {}))
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
+    """Run the command in this process, which is quicker than starting another."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            app(list(words), prog_name="pgpull")
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from pgpull import embedded
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair
+from tests.support.schema import validated
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = [sys.executable, str(ROOT / "data_migrations" / "load_messages.py")]
@@ -40,6 +41,8 @@ def call(program: list[str], *words: str, **environment: str) -> Done:
         timeout=100,
     )
     assert "Traceback" not in done.stderr + done.stdout
+    if "--json" in words:
+        assert validated(done.stdout)["exit_code"] == done.returncode
     return done
 
 

@@ -278,7 +278,8 @@ def test_ctrl_c_ends_the_look_on_both_sides_and_says_that_nothing_was_written(ev
         out, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert said == "error: interrupted\nhint: nothing was written; run the same command again to go on\n"
-    assert json.loads(out) == {"error": "interrupted", "exit_code": 130}
+    hint = "nothing was written; run the same command again to go on"
+    assert json.loads(out) == {"kind": "error", "error": "interrupted", "hint": hint, "exit_code": 130}
     assert [asleep(events, side) for side in SIDES] == [0, 0]
 
 

@@ -1,6 +1,7 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -352,6 +353,22 @@ def run_demo(
         raise typer.Exit(demo.stop(folder, typer.echo) if stop else demo.run(folder, count, typer.echo))
     except PgpullError as error:
         raise typer.Exit(failed(Reporter(), error)) from None
+
+
+@app.command("schema", cls=Command)
+def print_schema() -> None:
+    """Print the JSON Schema of what the commands print with --json.
+
+    One schema describes every kind of object; its field kind says which one a command printed.
+
+    Examples:
+        pgpull schema
+            What are the fields, and what do they mean?
+
+    Exit codes:
+        0  it was printed
+    """
+    typer.echo(files("pgpull").joinpath("schemas/output.json").read_text(encoding="utf-8"), nl=False)
 
 
 def script(command: Callable[..., Asked]) -> typer.Typer:

@@ -231,7 +231,7 @@ class Reporter(Listener):
             self._warn(
                 f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
             )
-        self._print_json(as_json(report), report.exit_code)
+        self._print_json("report", as_json(report), report.exit_code)
 
     def opened(self, plans: Sequence[Plan], source: Session, target: Session) -> None:
         """Print the banner of a pull of several tables."""
@@ -271,7 +271,7 @@ class Reporter(Listener):
         rejects = next((report.rejects for report in summary.reports if report.rejects), None)
         if rejects:
             self._warn(f"refused rows are kept in {rejects} (readable by you alone: it holds their values)")
-        self._print_json(summary_json(summary), summary.exit_code)
+        self._print_json("summary", summary_json(summary), summary.exit_code)
 
     def foretold(self, forecast: Forecast) -> None:
         """Print what a pull would do. The rows that it shows go to the screen only."""
@@ -286,7 +286,7 @@ class Reporter(Listener):
             wrap = not self._out.is_terminal
             self._out.print(Text(f"  {line}", "dim"), no_wrap=True, overflow="ellipsis", soft_wrap=wrap)
         self._say(f"its tally: {tally_text(forecast.tally)}", "bold")
-        self._print_json(forecast_json(forecast), forecast.exit_code)
+        self._print_json("forecast", forecast_json(forecast), forecast.exit_code)
 
     def foresaw(self, outlook: Outlook) -> None:
         """Print what a pull of several tables would do."""
@@ -300,7 +300,7 @@ class Reporter(Listener):
         self._say(f"its tally: {len(outlook.forecasts)} tables: {tally_text(outlook.tally)}", "bold")
         if outlook.failures:
             self._warn(failures_text(outlook.failures))
-        self._print_json(outlook_json(outlook), outlook.exit_code)
+        self._print_json("outlook", outlook_json(outlook), outlook.exit_code)
 
     def compared(self, differences: Sequence[Difference], keys: Path | None) -> None:
         """Print how tables differ."""
@@ -314,13 +314,13 @@ class Reporter(Listener):
         code = max((difference.exit_code for difference in differences), default=0)
         if keys and code:
             self._warn(f"all keys that differ are in {keys} (readable by you alone)")
-        self._print_json({"tables": [difference_json(each) for each in differences]}, code)
+        self._print_json("differences", {"tables": [difference_json(each) for each in differences]}, code)
 
     def offered(self, recipes: Recipes) -> None:
         """Print which recipes there are."""
         for line in offer_lines(recipes):
             self._say(line)
-        self._print_json({"recipes": [asdict(offer) for offer in recipes.offers]}, 0)
+        self._print_json("recipes", {"recipes": [asdict(offer) for offer in recipes.offers]}, 0)
 
     def checked(self, checkup: Checkup) -> None:
         """Print what stands in the way of a pull, and what to know first."""
@@ -329,12 +329,12 @@ class Reporter(Listener):
         for line, level in checkup_lines(checkup):
             self._record(logging.INFO, line)
             self._say(line, colours[level])
-        self._print_json(checkup_json(checkup), checkup.exit_code)
+        self._print_json("checkup", checkup_json(checkup), checkup.exit_code)
 
     def surveyed(self, survey: Survey, said: Sequence[str] = ()) -> None:
         """Show what is here; ``said`` holds words of the user's that a pull needs as well."""
         if self._machine:
-            return self._print_json(survey_json(survey), 0)
+            return self._print_json("survey", survey_json(survey), 0)
         self._print_lines(heading_lines(survey))
         self._say("")
         marks = ASCII if self._out.options.ascii_only else BLOCKS
@@ -347,25 +347,25 @@ class Reporter(Listener):
         """Print an error: the fact, the hint, and what is in by now."""
         self._stop_bar()
         self._print_error(error.message, error.hint)
-        self._print_json({"error": error.message, "hint": error.hint}, error.exit_code)
+        self._print_json("error", {"error": error.message, "hint": error.hint}, error.exit_code)
 
     def interrupted(self) -> None:
         """Say what is in after Ctrl-C, and how to go on."""
         self._stop_bar()
-        self._print_error("interrupted", f"{self._kept}; run the same command again to go on")
-        self._print_json({"error": "interrupted"}, 130)
+        hint = f"{self._kept}; run the same command again to go on"
+        self._print_error("interrupted", hint)
+        self._print_json("error", {"error": "interrupted", "hint": hint}, 130)
 
     def broke(self, error: BaseException) -> None:
         """Own up to a bug. The error's own words may hold anything, so only its kind is shown."""
         self._stop_bar()
-        self._print_error(
-            f"internal error: {type(error).__name__}",
-            f"this is a bug in pgpull; --verbose shows where. {self._kept.capitalize()}",
-        )
+        fact = f"internal error: {type(error).__name__}"
+        hint = f"this is a bug in pgpull; --verbose shows where. {self._kept.capitalize()}"
+        self._print_error(fact, hint)
         if self._verbose:
             frames = "".join(traceback.format_tb(error.__traceback__))
             self._errors.print(Text(frames), soft_wrap=True)
-        self._print_json({"error": f"internal error: {type(error).__name__}"}, 1)
+        self._print_json("error", {"error": fact, "hint": hint}, 1)
 
     @property
     def _kept(self) -> str:
@@ -382,10 +382,11 @@ class Reporter(Listener):
             self._record(logging.INFO, f"so far: {tally_text(self._tally)}")
             self._errors.print(Text(f"so far: {tally_text(self._tally)}"), soft_wrap=True)
 
-    def _print_json(self, facts: dict[str, object], exit_code: int) -> None:
+    def _print_json(self, kind: str, facts: dict[str, object], exit_code: int) -> None:
+        """Print the one object that a machine gets, as schemas/output.json says for its kind."""
         if self._machine:
             tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
-            print(json.dumps({**facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
+            print(json.dumps({"kind": kind, **facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
 
     def _print_lines(self, lines: list[tuple[str, str]]) -> None:
         for label, text in lines:
