@@ -17,7 +17,7 @@ FLOORS = [
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"manners", "model", "relations"},
     {"archives", "pacing"},
-    {"findings", "pages", "places", "results", "requesting", "sql", "toml_lines"},
+    {"columnar", "findings", "pages", "places", "results", "requesting", "sql", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"planning", "recipes", "sessions", "storing", "streams"},
     {"parting", "watching", "workers"},
