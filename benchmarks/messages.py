@@ -60,6 +60,19 @@ cross join lateral (
 ) as texts
 """
 
+# More of them: the texts of the first under other keys, times and threads, which takes less time to make.
+COPIES: LiteralString = """
+insert into askwealth.message
+select md5('message ' || i)::uuid, role, parts,
+       timestamptz '2024-02-01 00:00:00+00' + i * interval '5.2512345 seconds',
+       md5('thread ' || i / 10)::uuid, annotations
+from (select *, %(first)s - 1 + row_number() over () as i
+        from (select * from askwealth.message offset %(offset)s limit %(count)s) as some) as numbered
+"""
+
+DISTINCT = 1_000_000
+"""So many messages have texts of their own in the largest tables."""
+
 # One row in a hundred, wherever it is in the table.
 CHOSEN = "mod(uuid_hash_extended(message_id, 0), 100) = 0"
 
@@ -74,6 +87,7 @@ update askwealth.message set annotations = nullif(annotations - 'edited', '{{}}'
 # Hashing is what takes the time, so more than one processor helps.
 WORKERS = 2
 ROWS_AT_ONCE = 20_000
+ROWS_COPIED = 500_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,31 @@ def make_rows(server: Server, rows: int) -> None:
     """
     _make(server, 0, rows)
     vacuum(server)
+
+
+def make_up_to(server: Server, rows: int) -> None:
+    """Have the table hold so many rows, whatever it held; those beyond the first million repeat their texts.
+
+    Args:
+        server: the database.
+        rows: how many.
+    """
+    there = _there(server)
+    if there > rows or there < min(rows, DISTINCT):
+        make_table(server)
+        make_rows(server, min(rows, DISTINCT))
+        there = min(rows, DISTINCT)
+    for first in range(there, rows, ROWS_COPIED):
+        with psycopg.connect(server.url) as connection:
+            some = {"first": first, "offset": first % DISTINCT, "count": min(ROWS_COPIED, rows - first)}
+            connection.execute(COPIES, some)
+    vacuum(server)
+
+
+def _there(server: Server) -> int:
+    if not server.ask(f"select to_regclass('{TABLE}') is not null"):
+        return 0
+    return int(server.ask(f"select count(*) from {TABLE}"))
 
 
 def change_some(server: Server, rows: int) -> Written:
