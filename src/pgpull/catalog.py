@@ -11,13 +11,13 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
-from psycopg.sql import SQL, Composed
+from psycopg.sql import Composed
 
 from pgpull import sql
 from pgpull.diagnosis import translated
 from pgpull.errors import PlanError
 from pgpull.model import Estimate, Plan, Request, Scope, Window
-from pgpull.sessions import Session
+from pgpull.sessions import Session, ask_together
 from pgpull.shapes import (
     Column,
     ColumnType,
@@ -79,25 +79,38 @@ def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, 
         }
 
 
+_OF_TABLES = (
+    questions.COLUMNS,
+    questions.KEYS,
+    questions.TRIGGERS,
+    questions.REFERENCES,
+    questions.FOREIGN_KEYS,
+    questions.STANDING,
+    questions.SEQUENCES,
+)
+
+
+def _by_oid(rows: Iterable[Sequence[Any]]) -> defaultdict[int, list[Any]]:
+    answers: defaultdict[int, list[Any]] = defaultdict(list)
+    for oid, *rest in rows:
+        answers[oid].append(rest)
+    return answers
+
+
 class _About:
     """The answers about some tables, by the table's oid."""
 
     def __init__(self, connection: psycopg.Connection, oids: Sequence[int]) -> None:
-        self._connection = connection
-        self._oids = {"oids": list(oids)}
-        self._columns = self._ask(questions.COLUMNS)
-        self._keys = self._ask(questions.KEYS)
-        self._triggers = self._ask(questions.TRIGGERS)
-        self._references = self._ask(questions.REFERENCES)
-        self._foreign_keys = self._ask(questions.FOREIGN_KEYS)
-        self._standing = self._ask(questions.STANDING)
-        self._sequences = self._ask(questions.SEQUENCES)
-
-    def _ask(self, question: SQL) -> defaultdict[int, list[Any]]:
-        answers: defaultdict[int, list[Any]] = defaultdict(list)
-        for oid, *rest in self._connection.execute(question, self._oids):
-            answers[oid].append(rest)
-        return answers
+        answers = ask_together(connection, _OF_TABLES, {"oids": list(oids)})
+        (
+            self._columns,
+            self._keys,
+            self._triggers,
+            self._references,
+            self._foreign_keys,
+            self._standing,
+            self._sequences,
+        ) = map(_by_oid, answers)
 
     def shape(self, oid: int, table: TableName, kind: str) -> Shape:
         [(rows, heap, standing)] = self._standing[oid]

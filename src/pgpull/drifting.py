@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from psycopg.sql import SQL, Composed
-
 from pgpull.diagnosis import translated
 from pgpull.drift import Check, Labels, Reference, Standards, Unique
 from pgpull.sessions import Session
@@ -20,15 +18,16 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
     Raises:
         ConnectionLost: the connection went away.
     """
-    connection = session.connection
+    connection, named = session.connection, _named(tables)
+    asked = (questions.CHECKS, questions.UNIQUES, questions.FOREIGN_KEYS, questions.ENUMS)
     # the search path is as before when the block ends
-    with translated(session.side, connection), connection.transaction(force_rollback=True):
-        connection.execute(questions.QUALIFIED)
-        checks, uniques, references, labels = (
-            _by_table(session, question, tables)
-            for question in (questions.CHECKS, questions.UNIQUES, questions.FOREIGN_KEYS, questions.ENUMS)
-        )
-        enums = frozenset(TableName(*row) for row in connection.execute(questions.ENUM_TYPES))
+    with translated(session.side, connection), connection.pipeline():
+        with connection.transaction(force_rollback=True):
+            connection.execute(questions.QUALIFIED)
+            answers = [connection.execute(question, named) for question in asked]
+            types = connection.execute(questions.ENUM_TYPES)
+        checks, uniques, references, labels = map(_by_table, answers)
+        enums = frozenset(TableName(*row) for row in types)
     return {
         table: Standards(
             checks=tuple(Check(*row) for row in checks.get(table, ())),
@@ -51,11 +50,12 @@ def _reference(row: Sequence[Any]) -> Reference:
     return Reference(name, tuple(columns), TableName(schema, parent), tuple(referred))
 
 
-def _by_table(
-    session: Session, question: SQL | Composed, tables: Iterable[TableName]
-) -> dict[TableName, list[Sequence[Any]]]:
-    names = {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
+def _named(tables: Iterable[TableName]) -> dict[str, list[str]]:
+    return {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
+
+
+def _by_table(rows: Iterable[Sequence[Any]]) -> dict[TableName, list[Sequence[Any]]]:
     found: dict[TableName, list[Sequence[Any]]] = {}
-    for schema, name, *row in session.connection.execute(question, names):
+    for schema, name, *row in rows:
         found.setdefault(TableName(schema, name), []).append(row)
     return found

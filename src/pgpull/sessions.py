@@ -11,14 +11,16 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 import sqlalchemy
+from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL, Composed
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -341,6 +343,24 @@ def subtransaction(source: Session) -> Iterator[None]:
     """Let the source's transaction outlive what fails inside a block."""
     with translated(SOURCE, source.connection), source.connection.transaction():
         yield
+
+
+def ask_together(
+    connection: psycopg.Connection, questions: Iterable[SQL | Composed], values: Params | None = None
+) -> list[list[Any]]:
+    """Ask several things in one go, as a far server takes its time for each word there and back.
+
+    Args:
+        connection: either side's.
+        questions: in order.
+        values: for the parameters of each.
+
+    Returns:
+        The rows that answer each.
+    """
+    with connection.pipeline():
+        cursors = [connection.execute(question, values) for question in questions]
+        return [cursor.fetchall() for cursor in cursors]
 
 
 def send_bytes_as_they_are(source: Session) -> None:
