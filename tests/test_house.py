@@ -30,11 +30,11 @@ FLOORS = [
     {"running"},
     {"stretching"},
     {"calling", "checking", "diffing", "rehearsing", "surveying"},
-    {"wording"},
+    {"seeding", "wording"},
     {"picture"},
     {"reporting", "settings"},
     {"manual"},
-    {"commands", "demo"},
+    {"commands", "demo", "fixtures"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

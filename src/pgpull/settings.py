@@ -98,6 +98,13 @@ def load(env_file: Path | None = None) -> Settings:
     )
 
 
+def load_source(env_file: Path | None = None) -> Endpoint:
+    """Read where the server is, for who has no use for local's settings; see :func:`load`."""
+    file = env_file or _found()
+    where = f"{file} and the environment" if file else "no .env file, and the environment"
+    return _source(_side(_Server, _read(file) if file else {}), where)
+
+
 def recipes(config: Path | None = None) -> Recipes:
     """Read ``pgpull.toml``, or ``[tool.pgpull]`` of a ``pyproject.toml``.
 
