@@ -16,6 +16,7 @@ from pgpull.model import Job, Wanted
 from pgpull.pacing import Pace
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench
+from pgpull.reaching import kept_open
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Report, Summary
@@ -199,6 +200,7 @@ def run(
     with (
         closing(open_target(target)) as local,
         RejectsFile(rejects) as file,
+        kept_open(source),
         watched(source, manners.pause_when) as watch,
         Pace(manners.rate, watch, hears.noticed) as pace,
     ):

@@ -27,7 +27,7 @@ TARGET: Final = "local"
 _CONNECT_HINTS: Final = (
     (
         "password authentication failed|no password supplied|SCRAM",
-        "check {prefix}_USER and {prefix}_PASSWORD",
+        "check {prefix}_USER and {prefix}_PASSWORD{command}",
     ),
     ('role ".*" does not exist', "check {prefix}_USER, or have the role created: createuser"),
     ('database ".*" does not exist', "check {prefix}_NAME; to make the database: createdb"),
@@ -37,10 +37,26 @@ _CONNECT_HINTS: Final = (
         "the server does not let this user in from here: ask for an entry in pg_hba.conf",
     ),
     (
-        "does not support SSL",
-        "the server has no TLS, and sslmode asks for it: if the network is trusted, take sslmode=prefer",
+        "does not support SSL|SSL was required",
+        "without TLS whoever is on the way can read the rows and take the server's place, so have it turned on;"
+        " to go without where the network is trusted: {prefix}_SSLMODE=prefer, or ?sslmode=prefer in the URL",
     ),
-    ("certificate|root.crt", "give the authority's certificate: ?sslmode=verify-full&sslrootcert=FILE"),
+    (
+        "private key file|private key",
+        "the key of {prefix}_SSLKEY has to be the certificate's, and yours alone to read: chmod 600 FILE",
+    ),
+    (
+        "requires a valid client certificate|certificate authentication failed|tlsv1. alert|sslv3 alert",
+        "the server wants a certificate of yours that it trusts: {prefix}_SSLCERT=FILE, {prefix}_SSLKEY=FILE",
+    ),
+    (
+        "does not match host name",
+        "the certificate is another host's: write the host as the certificate has it; verify-ca asks for less",
+    ),
+    (
+        "certificate|root.crt",
+        "give the authority's certificate: {prefix}_SSLROOTCERT=FILE, or ?sslrootcert=FILE in the URL",
+    ),
     (
         "translate host name|resolve host|name or service not known",
         "check the host in {prefix}_URL or {prefix}_HOST; does it need a VPN?",
@@ -67,7 +83,8 @@ _CONNECT_HINTS: Final = (
 )
 
 
-def _prefix(side: str) -> str:
+def prefix(side: str) -> str:
+    """Return how the settings of a side begin."""
     return "SERVER_DB" if side == SOURCE else "LOCAL_DB"
 
 
@@ -80,13 +97,14 @@ def connect_failed(side: str, endpoint: Endpoint, error: BaseException | None) -
         error: the driver's error.
     """
     said = _clean(str(error), endpoint)
+    command = "_COMMAND: it was run just now" if endpoint.password_command else ""
     without = "no local Postgres? LOCAL_DB_URL=embedded brings one" if side == TARGET else ""
     for pattern, hint in _CONNECT_HINTS:
         if re.search(pattern, said, re.IGNORECASE):
-            text = hint.format(prefix=_prefix(side), without=without).strip()
+            text = hint.format(prefix=prefix(side), without=without, command=command).strip()
             return ConnectFailed(f"cannot connect to {side} ({endpoint}): {said}", text)
     return ConnectFailed(
-        f"cannot connect to {side} ({endpoint}): {said}", f"check the {_prefix(side)}_... settings"
+        f"cannot connect to {side} ({endpoint}): {said}", f"check the {prefix(side)}_... settings"
     )
 
 

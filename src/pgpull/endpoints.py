@@ -11,6 +11,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import URL
 
+from pgpull.bastions import Bastion
 from pgpull.errors import SettingsError
 
 _SCHEME = re.compile(r"(postgres(?:ql)?)(?:\+[a-z0-9_]+)?://", re.IGNORECASE)
@@ -28,9 +29,17 @@ class Endpoint:
     parameters: Mapping[str, str] = field(repr=False)
     private: bool = field(default=False, repr=False)
     """A Postgres that pgpull itself keeps for the user: a missing table may be made there."""
+    bastion: Bastion | None = field(default=None, repr=False)
+    """A machine that ssh goes through; host and port are as that one sees them."""
+    password_command: str = field(default="", repr=False)
+    """Prints the password, anew for each connection."""
 
     def __str__(self) -> str:
         """Return a URL that can be shown, and given to psql: without password, without options."""
+        return f"{self._url} via {self.bastion}" if self.bastion else self._url
+
+    @property
+    def _url(self) -> str:
         shown = self.parameters
         host = shown.get("host", "")
         if "service" in shown and not host:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from pgpull.endpoints import Endpoint
 from pgpull.errors import PlanError, UnsafeTarget
+from pgpull.resolving import is_local
 from pgpull.sessions import Session
 
 
@@ -63,13 +63,3 @@ def refuse_remote(endpoint: Endpoint, host: str, address: str, allowed: Sequence
             f"the target is not on this machine: {endpoint} is {address}",
             f"if this is where the rows belong, allow it by name: --allow-target {host}",
         )
-
-
-def is_local(address: str) -> bool:
-    """Tell whether an address is this machine's alone: a unix socket or the loopback."""
-    if not address or address.startswith(("/", "@")):
-        return True
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgpull.embedded import programs as wheel
 from pgpull.errors import PlanError, SettingsError
+from pgpull.inheriting import environment
 
 _FOLDERS = (
     "/usr/lib/postgresql/*/bin",
@@ -128,21 +128,47 @@ def _parameters(connection: psycopg.Connection) -> tuple[dict[str, str], dict[st
 def _run(
     command: Sequence[str], shown: dict[str, str], secret: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
-    if "password" in secret:
-        environment["PGPASSWORD"] = secret["password"]
-    others = {name: value for name, value in secret.items() if name != "password"}
     with tempfile.TemporaryDirectory(prefix="pgpull-") as folder:  # closed to other accounts
-        if others:  # no variable is there for these
-            services = Path(folder, "services")
-            services.write_text("[pgpull]\n" + "".join(f"{name}={value}\n" for name, value in others.items()))
-            environment["PGSERVICEFILE"] = str(services)
-            shown = {**shown, "service": "pgpull"}
+        names, variables = _hidden(secret, Path(folder))
         return subprocess.run(
-            [*command, "--no-password", "--dbname", make_conninfo(**shown)],
-            env=environment,
+            [*command, "--no-password", "--dbname", make_conninfo(**{**shown, **names})],
+            env={**environment(), **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
         )
+
+
+def _hidden(secret: dict[str, str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Write what is secret into files; return the parameters and the variables that lead there."""
+    names, variables = dict[str, str](), dict[str, str]()
+    others = dict(secret)
+    password = others.pop("password", "")
+    if password and _fits_a_line(password):
+        names["passfile"] = str(_private(folder / "password", _any_host(password)))
+    elif password:
+        variables["PGPASSWORD"] = password
+    if others:  # no variable is there for these
+        lines = "".join(f"{name}={value}\n" for name, value in others.items())
+        variables["PGSERVICEFILE"] = str(_private(folder / "services", f"[pgpull]\n{lines}"))
+        names["service"] = "pgpull"
+    return names, variables
+
+
+def _fits_a_line(password: str) -> bool:
+    """Whether a password file can hold it: before PostgreSQL 14 its lines end at 320 bytes."""
+    return len(password.encode()) < 200 and not re.search(r"[\r\n]", password)
+
+
+def _any_host(password: str) -> str:
+    """Return the line of a password file that holds everywhere (manual: 34.16, The Password File)."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"
+
+
+def _private(path: Path, text: str) -> Path:
+    """Write a file that only we may read: libpq passes over any other."""
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from pgpull.diagnosis import SOURCE, TARGET, connect_failed, is_lost, lost, tran
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, PgpullError, UnsafeTarget
 from pgpull.pacing import NO_PACE, Pace
+from pgpull.reaching import way_to
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
 
@@ -107,6 +108,15 @@ class _Line(psycopg.Connection):
         except psycopg.Error:
             self.hang_up()
             raise
+
+    way: ExitStack | None = None
+    """What it has for as long as it lives: its share of a tunnel."""
+
+    def close(self) -> None:
+        """Close it, and leave the way that it took."""
+        super().close()
+        if self.way is not None:
+            self.way.close()
 
     def hang_up(self) -> None:
         """Let whoever waits on the line know that nothing will come any more."""
@@ -213,7 +223,7 @@ def _answered(side: str, within: float | None) -> Iterator[_Watch]:
 def _connect(side: str, endpoint: Endpoint, watch: _Watch, **mode: Any) -> sqlalchemy.Connection:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: watch(_line(endpoint)),
+        creator=lambda: watch(_line(side, endpoint)),
         poolclass=NullPool,
         use_native_hstore=False,
     )
@@ -226,12 +236,22 @@ def _connect(side: str, endpoint: Endpoint, watch: _Watch, **mode: Any) -> sqlal
             with translated(side):
                 raise error.orig from None
         raise connect_failed(side, endpoint, error.orig) from error.orig
-    except (psycopg.Error, OSError, UnicodeError) as error:
+    except (psycopg.Error, OSError) as error:
         raise connect_failed(side, endpoint, error) from error
 
 
-def _line(endpoint: Endpoint) -> _Line:
-    return _Line.connect(**{**_CONNECT, **endpoint.parameters, **_ALWAYS})
+def _line(side: str, endpoint: Endpoint) -> _Line:
+    with ExitStack() as leaving:
+        way = leaving.enter_context(way_to(side, endpoint))
+        try:
+            line = _Line.connect(**{**_CONNECT, **way.parameters, **_ALWAYS})
+        except (psycopg.Error, OSError, UnicodeError) as error:
+            if not way.failed():
+                raise connect_failed(side, way.endpoint, error) from error
+            leaving.close()
+            return _line(side, endpoint)
+        line.way = leaving.pop_all()
+        return line
 
 
 def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Session:
@@ -420,7 +440,7 @@ def _check_it_is_ours(session: Session) -> None:
     if ours == session.connection.info.backend_pid:
         return
     try:
-        with _answered(TARGET, _SOON) as watch, closing(watch(_line(session.endpoint))) as other:
+        with _answered(TARGET, _SOON) as watch, closing(watch(_line(TARGET, session.endpoint))) as other:
             theirs = _process(other)
     except (psycopg.Error, PgpullError):
         return  # there is no place for another one: that is because ours is kept

@@ -6,11 +6,10 @@ What stands in the .env file comes first; the environment fills in what is missi
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from dotenv import find_dotenv
 from dotenv.parser import parse_stream
@@ -18,11 +17,11 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgpull import embedded
+from pgpull.asking import printed
+from pgpull.bastions import Bastion
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError
 from pgpull.recipes import Recipes
-
-COMMAND_SECONDS: Final = 60
 
 _EMBEDDED: Final = "embedded"
 
@@ -34,14 +33,33 @@ _PARTS: Final = {
     "password": "password",
     "name": "dbname",
     "sslmode": "sslmode",
+    "sslrootcert": "sslrootcert",
+    "sslcert": "sslcert",
+    "sslkey": "sslkey",
 }
 
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey")
 
-class _Side(BaseSettings):
-    """One side's settings. Those of the .env file are given on making it, and so come first."""
+
+class _Group(BaseSettings):
+    """Settings that begin alike. Those of the .env file are given on making it, and so come first."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
     prefix: ClassVar[str]
+
+
+class _Way(_Group):
+    """How the server is reached, if not directly."""
+
+    prefix: ClassVar[str] = "SERVER"
+    model_config = SettingsConfigDict(env_prefix="SERVER_")
+
+    ssh: str | None = None
+    ssh_options: str = ""
+
+
+class _Side(_Group):
+    """One side's settings."""
 
     url: SecretStr | None = None
     url_command: str | None = None
@@ -49,17 +67,26 @@ class _Side(BaseSettings):
     port: int | None = Field(None, ge=1, le=65_535)
     user: str | None = None
     password: SecretStr | None = None
+    password_command: str | None = None
     name: str | None = None
     sslmode: str | None = None
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
 
     def parts(self) -> dict[str, str]:
         """Return the parts that are set, under libpq's names."""
         given = {theirs: getattr(self, ours) for ours, theirs in _PARTS.items()}
-        return {
+        texts = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in given.items()
             if value is not None
         }
+        return {name: _at_home(text) if name in _FILES else text for name, text in texts.items()}
+
+
+def _at_home(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 class _Server(_Side):
@@ -93,8 +120,8 @@ def load(env_file: Path | None = None) -> Settings:
     values = _read(file) if file else {}
     where = f"{file} and the environment" if file else "no .env file, and the environment"
     return Settings(
-        source=_source(_side(_Server, values), where),
-        target=_target(_side(_Local, values), where, (file or Path.cwd() / ".env").parent),
+        source=_through(_group(_Way, values), _source(_group(_Server, values), where)),
+        target=_target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent),
     )
 
 
@@ -175,7 +202,10 @@ def _read(file: Path) -> dict[str, str]:
     return {b.key: b.value for b in bindings if b.key and b.value}
 
 
-def _side(kind: type[_Side], values: Mapping[str, str]) -> _Side:
+_Kind = TypeVar("_Kind", bound=_Group)
+
+
+def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
     names = {field: f"{kind.prefix}_{field.upper()}" for field in kind.model_fields}
     given: dict[str, Any] = {field: values[name] for field, name in names.items() if name in values}
     try:
@@ -193,7 +223,8 @@ def _source(side: _Side, where: str) -> Endpoint:
     if side.url_command and side.url:
         raise SettingsError("SERVER_DB_URL and SERVER_DB_URL_COMMAND are both set", "keep one of the two")
     if side.url_command:
-        return _filled_in(side, _run(side.url_command), "SERVER_DB_URL_COMMAND")
+        url = printed(side.url_command, "SERVER_DB_URL_COMMAND", "URL").strip()
+        return _filled_in(side, url, "SERVER_DB_URL_COMMAND")
     return _endpoint(side, "the server", where)
 
 
@@ -216,7 +247,22 @@ def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
             f"{what} is not set: neither {side.prefix}_URL nor {side.prefix}_HOST is there (looked in {where})",
             "copy .env.example to .env and fill it in; no databases at hand? try: pgpull demo",
         )
-    return Endpoint(parts)
+    return _asking(side, Endpoint(parts), f"{side.prefix}_PASSWORD")
+
+
+def _asking(side: _Side, endpoint: Endpoint, what: str) -> Endpoint:
+    """Let an endpoint have the password that a command prints, if there is one."""
+    if side.password_command and "password" in endpoint.parameters:
+        raise SettingsError(
+            f"{what} and {side.prefix}_PASSWORD_COMMAND contradict each other: both give a password",
+            "keep one of the two",
+        )
+    return replace(endpoint, password_command=side.password_command or "")
+
+
+def _through(way: _Way, endpoint: Endpoint) -> Endpoint:
+    """Let the way to an endpoint lead through a bastion, if there is one."""
+    return replace(endpoint, bastion=Bastion.parse(way.ssh, way.ssh_options)) if way.ssh else endpoint
 
 
 def _filled_in(side: _Side, url: str, what: str) -> Endpoint:
@@ -226,23 +272,4 @@ def _filled_in(side: _Side, url: str, what: str) -> Endpoint:
         if in_url.setdefault(name, value) != value:
             part = next(ours for ours, theirs in _PARTS.items() if theirs == name).upper()
             raise SettingsError(f"{what} and {side.prefix}_{part} contradict each other", "keep one of the two")
-    return Endpoint(in_url)
-
-
-def _run(command: str) -> str:
-    """Run the command that prints the URL; its stderr, a login prompt perhaps, is the user's to see."""
-    try:
-        done = subprocess.run(
-            command, shell=True, check=False, text=True, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise SettingsError(
-            f"SERVER_DB_URL_COMMAND printed nothing within {COMMAND_SECONDS} s", "run it by hand: does it wait?"
-        ) from None
-    if done.returncode != 0 or not done.stdout.strip():
-        raise SettingsError(
-            f"SERVER_DB_URL_COMMAND gave no URL: exit status {done.returncode},"
-            f" {len(done.stdout)} characters printed",
-            "run it by hand; it has to print the URL and nothing else",
-        )
-    return done.stdout.strip()
+    return _asking(side, Endpoint(in_url), what)

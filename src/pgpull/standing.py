@@ -10,7 +10,8 @@ from typing import Final
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.errors import PlanError, Refused
 from pgpull.findings import Finding, good, note, problem
-from pgpull.guarding import guard, is_local
+from pgpull.guarding import guard
+from pgpull.resolving import is_local
 from pgpull.sessions import Session
 from pgpull.sql import checking as questions
 
@@ -57,6 +58,9 @@ def connection_findings(session: Session) -> Iterator[Finding]:
     yield good(side, f"{session.endpoint}: PostgreSQL {identity.version}, as {identity.role}, {encrypted}")
     if not session.connection.pgconn.ssl_in_use and not is_local(session.address):
         yield note(side, "rows travel unencrypted", "add ?sslmode=require to the URL, or verify-full")
+    elif side == SOURCE and _is_not_checked(session):
+        hint = "to have that checked: sslmode=verify-full, with the authority's certificate in sslrootcert"
+        yield note(side, "nobody checks that the server is who it says", hint)
     if standing.pid != session.connection.info.backend_pid:
         yield _pooled(side)
     yield from _source_notes(session, standing) if side == SOURCE else _target_notes(standing)
@@ -72,11 +76,20 @@ def connection_findings(session: Session) -> Iterator[Finding]:
 
 
 def _encryption(session: Session, standing: _Standing) -> str:
+    if session.endpoint.bastion:
+        beyond = f", encrypted by {standing.tls or 'TLS'}" if session.connection.pgconn.ssl_in_use else ""
+        return f"through an ssh tunnel{beyond}"
     if session.address.startswith(("/", "@")):
         return "through a socket of this machine"
     if session.connection.pgconn.ssl_in_use:
         return f"encrypted by {standing.tls or 'TLS'}"
     return f"not encrypted, at {session.address}"
+
+
+def _is_not_checked(session: Session) -> bool:
+    """Whether the server's certificate is taken as it comes."""
+    modes = [option.val for option in session.connection.pgconn.info if option.keyword == b"sslmode"]
+    return not is_local(session.address) and not {b"verify-ca", b"verify-full"} & set(modes)
 
 
 def _pooled(side: str) -> Finding:

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
-from pgpull.guarding import is_local
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
 from pgpull.recipes import Parameter, Recipes
+from pgpull.resolving import is_local
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 

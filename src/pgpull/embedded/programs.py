@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from pgpull.errors import SettingsError
+from pgpull.inheriting import environment
 
 if sys.platform != "win32":
     import pwd
@@ -65,6 +66,7 @@ def run(command: list[str], folder: Path | None = None) -> subprocess.CompletedP
     return subprocess.run(
         command,
         cwd=folder,
+        env=environment(),
         user=owner.st_uid if owner else None,
         group=owner.st_gid if owner else None,
         extra_groups=[] if owner else None,
