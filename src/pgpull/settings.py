@@ -120,7 +120,7 @@ def load(env_file: Path | None = None) -> Settings:
     values = _read(file) if file else {}
     where = f"{file} and the environment" if file else "no .env file, and the environment"
     return Settings(
-        source=_through(_group(_Way, values), _source(_group(_Server, values), where)),
+        source=_source(values, where),
         target=_target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent),
     )
 
@@ -129,7 +129,7 @@ def load_source(env_file: Path | None = None) -> Endpoint:
     """Read where the server is, for who has no use for local's settings; see :func:`load`."""
     file = env_file or _found()
     where = f"{file} and the environment" if file else "no .env file, and the environment"
-    return _source(_side(_Server, _read(file) if file else {}), where)
+    return _source(_read(file) if file else {}, where)
 
 
 def recipes(config: Path | None = None) -> Recipes:
@@ -219,7 +219,11 @@ def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
         ) from error
 
 
-def _source(side: _Side, where: str) -> Endpoint:
+def _source(values: Mapping[str, str], where: str) -> Endpoint:
+    return _through(_group(_Way, values), _server(_group(_Server, values), where))
+
+
+def _server(side: _Side, where: str) -> Endpoint:
     if side.url_command and side.url:
         raise SettingsError("SERVER_DB_URL and SERVER_DB_URL_COMMAND are both set", "keep one of the two")
     if side.url_command:
