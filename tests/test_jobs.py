@@ -17,7 +17,7 @@ from tenacity import wait_fixed
 
 from pgpull import Report, Stopped, Summary, Tally, parting, patience, pull, pull_tables
 from pgpull.listening import Listener
-from pgpull.model import Plan
+from pgpull.model import Part, Plan
 from pgpull.results import Reject
 from pgpull.sessions import Session
 from tests.conftest import MakePair, OwnServer
@@ -152,7 +152,7 @@ def test_a_window_that_an_index_finds_is_cut_where_its_values_lie(make_pair: Mak
         "analyze t",
     )
     report = pulled(pair, "t", window="at", since="2025-01-10", until="2025-03-01")
-    assert {part.column for part in report.plan.parts} == {"at"}
+    assert {part.column for part in report.plan.parts if isinstance(part, Part)} == {"at"}
     where = "at >= '2025-01-10Z' and at < '2025-03-01Z'"
     assert report.tally.inserted == pair.source(f"select count(*) from t where {where}")[0][0] > 500
     assert pair.target("select count(*) from t") == pair.source(f"select count(*) from t where {where}")

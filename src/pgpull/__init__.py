@@ -5,7 +5,7 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
-from pgpull.calling import pull, pull_tables
+from pgpull.calling import load, pull, pull_tables
 from pgpull.checking import check
 from pgpull.diffing import diff
 from pgpull.errors import (
@@ -73,6 +73,7 @@ __all__ = [
     "diff",
     "forecast",
     "forecast_tables",
+    "load",
     "pull",
     "pull_tables",
     "status",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
 from pgpull.endpoints import Endpoint, endpoint_of
+from pgpull.errors import UsageError
 from pgpull.listening import Listener
 from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
+from pgpull.origins import Origin
 from pgpull.pacing import Pace
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.pulling import Bench
 from pgpull.reaching import kept_open
+from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import Words, default_rejects, make_job, make_request
 from pgpull.results import Report, Summary
@@ -24,8 +27,12 @@ from pgpull.running import walk
 from pgpull.sessions import open_target
 from pgpull.shapes import TableName, TablePattern
 from pgpull.stretching import walk_in_stretches
+from pgpull.substitutes import Archive
 from pgpull.watching import watched
 from pgpull.workers import default_jobs
+
+EVERYTHING: Final = ("*.*",)
+"""The pattern of an archive's tables, where none is named."""
 
 
 def pull(
@@ -162,11 +169,55 @@ def pull_tables(
     return _run(job, source, target, way or {})
 
 
-def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, way: Way) -> Summary:
+def load(
+    archive: str | Path,
+    *tables: str,
+    target: str | URL | Endpoint,
+    exclude: Sequence[str] = (),
+    with_parents: bool = False,
+    with_children: Sequence[str] = (),
+    create_missing: bool = False,
+    way: Way | None = None,
+    **words: Unpack[Words],
+) -> Summary:
+    """Bring the rows of an archive, as :func:`pull_tables` brings those of a server.
+
+    Args:
+        archive: its folder, or the URL of one.
+        tables: names or patterns; none for all that it has.
+        target: URL of the local database.
+        exclude: names or patterns of tables that stay out of it.
+        with_parents: bring the rows, too, that loaded rows refer to and that local lacks.
+        with_children: tables whose rows come along that refer to loaded rows.
+        create_missing: make tables that local lacks, with their columns and their key.
+        way: how it goes on, as :func:`pull_tables` takes it, but for what concerns a server.
+        words: which rows of each table, and how they are written, as :func:`pull` has them.
+
+    Returns:
+        What was done: a report for each table that went through, a failure for each that did not.
+
+    Raises:
+        UsageError: an argument makes no sense.
+        Refused: the archive is not whole, or a guard stood in the way; nothing was written.
+        Stopped: the run ended before its end; whole batches are in.
+    """
+    job = make_job(
+        tables or EVERYTHING,
+        make_request(TableName("", tables[0] if tables else ""), **words),
+        exclude=exclude,
+        with_parents=with_parents,
+        with_children=with_children,
+        create_missing=create_missing,
+    )
+    with whole(archive) as found:
+        return _run(job, found, target, way or {})
+
+
+def _run(job: Job, source: str | URL | Origin, target: str | URL | Endpoint, way: Way) -> Summary:
     rejects, allowed = way.get("rejects"), way.get("allow_target", ())
     return run(
         job,
-        endpoint_of(source, "source"),
+        source if isinstance(source, Archive) else endpoint_of(source, "source"),
         endpoint_of(target, "target"),
         rejects=Path(rejects) if rejects else default_rejects(job),
         allowed=(allowed,) if isinstance(allowed, str) else allowed,
@@ -183,7 +234,7 @@ def _run(job: Job, source: str | URL | Endpoint, target: str | URL | Endpoint, w
 
 def run(
     job: Job,
-    source: Endpoint,
+    source: Origin,
     target: Endpoint,
     *,
     rejects: Path,
@@ -197,14 +248,23 @@ def run(
     A job that is a single table raises what goes wrong with it.
     """
     hears = listener or Listener()
+    if isinstance(source, Archive):
+        _check_manners(manners)
     with (
         closing(open_target(target)) as local,
         RejectsFile(rejects) as file,
-        kept_open(source),
-        watched(source, manners.pause_when) as watch,
+        nullcontext() if isinstance(source, Archive) else kept_open(source),
+        nullcontext() if isinstance(source, Archive) else watched(source, manners.pause_when) as watch,
         Pace(manners.rate, watch, hears.noticed) as pace,
     ):
         patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
         bench = Bench(local, file, hears, patience, jobs, pace)
-        go = walk if manners.snapshot else walk_in_stretches
-        return go(job, source, bench, allowed)
+        if isinstance(source, Archive) or manners.snapshot:
+            return walk(job, source, bench, allowed)
+        return walk_in_stretches(job, source, bench, allowed)
+
+
+def _check_manners(manners: Manners) -> None:
+    if manners.pause_when or not manners.snapshot:
+        option = "--no-snapshot" if not manners.snapshot else "--pause-when"
+        raise UsageError(f"{option} is for a server, and rows come from an archive", f"leave out {option}")

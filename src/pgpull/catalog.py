@@ -34,6 +34,7 @@ from pgpull.shapes import (
 from pgpull.sql import catalog as questions
 from pgpull.sql import hints, rehearsing
 from pgpull.sql.parts import condition
+from pgpull.substitutes import Substitute
 
 _NO_PRIVILEGE = "42501"
 
@@ -46,6 +47,8 @@ def names_of(session: Session) -> dict[TableName, TableName | None]:
     Raises:
         ConnectionLost: the connection went away.
     """
+    if session.substitute is not None:
+        return session.substitute.names
     with translated(session.side, session.connection):
         rows = session.connection.execute(questions.NAMES).fetchall()
     return {
@@ -63,6 +66,9 @@ def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, 
         ConnectionLost: the connection went away.
     """
     wanted = list(tables)
+    if session.substitute is not None:
+        shapes = session.substitute.shapes
+        return {table: shapes[table] for table in wanted if table in shapes}
     named = {"schemas": [table.schema for table in wanted], "names": [table.name for table in wanted]}
     with translated(session.side, session.connection):
         found = session.connection.execute(questions.TABLES, named).fetchall()
@@ -233,6 +239,8 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
         table: the name that was asked for.
         model: the other side's shape, where it has the table: then the hint is the CREATE TABLE.
     """
+    if session.substitute is not None:
+        return _not_archived(session.substitute, table)
     inspector = sqlalchemy.inspect(session.link)
     database = session.identity.database
     if model is not None:
@@ -252,6 +260,14 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
     close = difflib.get_close_matches(table.name, tables) or sorted(tables)[:20]
     names = ", ".join(str(TableName(table.schema, name)) for name in close)
     return PlanError(f"{session.side} ({database}) has no table {table}", f"did you mean: {names or '(none)'}")
+
+
+def _not_archived(substitute: Substitute, table: TableName) -> PlanError:
+    names = [str(name) for name in substitute.names]
+    close = difflib.get_close_matches(str(table), names) or names[:20]
+    return PlanError(
+        f"the archive {substitute.archive.name} has no table {table}", f"it has: {', '.join(close) or '(none)'}"
+    )
 
 
 def make_table(session: Session, model: Shape) -> Shape | None:
@@ -352,6 +368,8 @@ def with_estimate(session: Session, plan: Plan) -> Plan:
         PlanError: the server refuses the query (a privilege, a row-level policy).
         ConnectionLost: the connection went away.
     """
+    if _flows(session, plan):
+        return _as_archived(session, plan)
     with translated(session.side, session.connection):
         return _with_estimate(plan, session.connection.execute(sql.explain(plan)).fetchone())
 
@@ -365,8 +383,23 @@ def with_estimates(session: Session, plans: Sequence[Plan]) -> list[Plan]:
     """
     connection = session.connection
     with translated(session.side, connection), connection.pipeline():
-        asked = [connection.execute(sql.explain(plan)) for plan in plans]
-        return [_with_estimate(plan, cursor.fetchone()) for plan, cursor in zip(plans, asked, strict=True)]
+        asked = [None if _flows(session, plan) else connection.execute(sql.explain(plan)) for plan in plans]
+        return [
+            _with_estimate(plan, cursor.fetchone()) if cursor else _as_archived(session, plan)
+            for plan, cursor in zip(plans, asked, strict=True)
+        ]
+
+
+def _flows(session: Session, plan: Plan) -> bool:
+    return session.substitute is not None and session.substitute.flows(plan.table)
+
+
+def _as_archived(session: Session, plan: Plan) -> Plan:
+    """Return the plan with what the archive says there is, which is more than a guess."""
+    assert session.substitute is not None
+    archived = session.substitute.table(plan.table)
+    size = sum(file.size for file in archived.files)
+    return replace(plan, estimate=Estimate(archived.rows, size), access="the archive's files")
 
 
 def _with_estimate(plan: Plan, explained: tuple[Any, ...] | None) -> Plan:
@@ -376,14 +409,15 @@ def _with_estimate(plan: Plan, explained: tuple[Any, ...] | None) -> Plan:
     return replace(plan, estimate=Estimate(rows, rows * top["Plan Width"]), access=_access(top))
 
 
-def extent_of(session: Session, table: TableName) -> tuple[int, int]:
+def extent_of(session: Session, shape: Shape) -> tuple[int, int]:
     """Return how many pages a table has at most in one file, and how many bytes in all.
 
     Raises:
         ConnectionLost: the connection went away.
     """
+    table = str(shape.stored or shape.table)
     with translated(session.side, session.connection):
-        row = session.connection.execute(questions.EXTENT, {"table": str(table)}).fetchone()
+        row = session.connection.execute(questions.EXTENT, {"table": table}).fetchone()
     assert row is not None
     return row[0] or 0, row[1] or 0
 

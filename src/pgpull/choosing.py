@@ -40,6 +40,8 @@ def _strategy(plan: Plan, found: Comparison, brief: bool) -> tuple[Strategy, str
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
     if plan.request.new is not None:
         return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
+    if plan.source.stored is not None and wanted > plan.request.batch_rows:
+        return Strategy.MERGE, f"{few} are wanted: an archive has no index to ask for so many by"
     if brief:
         return Strategy.KEYED, f"{few} are wanted: a standby that ends reads sends these alone"
     if wanted > _KEYED_SHARE * found.rows:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
-from pgpull.commands import Asked, Options, Version, checks, compares, failed, looks, pulls, rows
+from pgpull.commands import Asked, Loading, Options, Version, checks, compares, failed, looks, pulls, rows
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
@@ -124,6 +125,49 @@ def pull(
         where=where,
         window_names=_WINDOW_NAMES,
     )
+
+
+@app.command("load", cls=Command)
+@pulls
+def load_archive(
+    archive: Annotated[str, typer.Argument(metavar="DIR", help="An archive's folder, or its URL.")],
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCHEMA.TABLE...]", help="Names or patterns; none for all that it has."),
+    ] = None,
+    exclude: Exclude = None,
+    since: Since = None,
+    until: Until = None,
+    window: WindowColumn = None,
+    equals: Equals = None,
+    where: Where = None,
+    *,
+    options: Options,
+) -> Loading:
+    """Bring the rows of an archive into local, as a pull brings those of a server, which is not needed.
+
+    The archive is what `pgpull export` wrote: all its files are held against its manifest before anything is
+    written. Everything that a pull can do is to be had: windows, upserts, dry runs, mirrors, rejects.
+
+    Examples:
+        pgpull load messages-2025
+            All tables of an archive.
+        pgpull load s3://team/nightly askwealth.message --since 2025-01-01 --on-conflict update
+            The messages of a time, taken over as they were then; the archive is brought here first.
+        pgpull load messages-2025 --dry-run
+            How do local and the archive differ? Nothing is written.
+    """
+    job = options.job(
+        tables or EVERYTHING,
+        exclude or (),
+        since=since,
+        until=until,
+        window=window,
+        equals=_equals(equals),
+        where=where,
+        window_names=_WINDOW_NAMES,
+    )
+    return Loading(archive, job)
 
 
 @app.command("run", cls=Command)

@@ -17,20 +17,33 @@ import typer
 from pgpull.calling import run
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
+from pgpull.endpoints import Endpoint
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
+from pgpull.origins import Origin
 from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
+from pgpull.reading import whole
 from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
-from pgpull.settings import load, recipes
+from pgpull.settings import load, load_target, recipes
 from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
 
-Asked = Request | Job | Question | Matter | Inspection | Recipes
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What is to be brought out of an archive."""
+
+    archive: str
+    """Its folder, or its URL."""
+    job: Job
+
+
+Asked = Request | Job | Question | Matter | Inspection | Recipes | Loading
 
 
 def _print_version(asked: bool) -> None:
@@ -332,26 +345,31 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             return _do(reporter, options, options.job_of(asked))
         case Recipes():
             return _offer(reporter, asked)
-        case Job() if options.dry_run:
-            return _foretell(reporter, options, asked)
+        case Loading():
+            target = load_target(options.env_file)
+            with whole(asked.archive) as archive:
+                return _move(reporter, options, asked.job, archive, target)
         case Job():
-            return _pull(reporter, options, asked)
+            settings = load(options.env_file)
+            return _move(reporter, options, asked, settings.source, settings.target)
 
 
-def _foretell(reporter: Reporter, options: Options, job: Job) -> int:
+def _move(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
+    go = _foretell if options.dry_run else _pull
+    return go(reporter, options, job, source, target)
+
+
+def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
     reporter.only_looks()
-    settings = load(options.env_file)
     request = job.single
     if request is None:
-        outlook = rehearse_job(
-            job, settings.source, settings.target, allowed=options.allow_target or (), listener=reporter
-        )
+        outlook = rehearse_job(job, source, target, allowed=options.allow_target or (), listener=reporter)
         reporter.foresaw(outlook)
         return outlook.exit_code
     forecast = rehearse(
         request,
-        settings.source,
-        settings.target,
+        source,
+        target,
         allowed=options.allow_target or (),
         examples=options.show,
         listener=reporter,
@@ -376,12 +394,11 @@ def _check(reporter: Reporter, options: Options, inspection: Inspection) -> int:
     return found.exit_code
 
 
-def _pull(reporter: Reporter, options: Options, job: Job) -> int:
-    settings = load(options.env_file)
+def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
     summary = run(
         job,
-        settings.source,
-        settings.target,
+        source,
+        target,
         rejects=options.rejects or default_rejects(job),
         allowed=options.allow_target or (),
         retries=options.retries,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pgpull import bags, catalog, choosing, pruning, versions
 from pgpull.comparing import Incomparable, compare
-from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy
+from pgpull.errors import Conflict
+from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy, Wire
 from pgpull.sessions import Session
 
 _TOO_MANY_YOUNG = 0.3
@@ -29,8 +30,11 @@ def decide(source: Session, target: Session, plan: Plan, *, again: bool = False)
         PlanError: a mirror would delete more than it may.
         Stopped: a connection was lost, or a server gave up.
     """
-    if plan.strategy is Strategy.STRAIGHT and not _filled_meanwhile(target, plan):
-        return plan, None
+    if plan.strategy is Strategy.STRAIGHT:
+        if not _filled_meanwhile(target, plan):
+            return plan, None
+        if plan.wire is Wire.CSV:
+            raise Conflict(f"another pull has filled {plan.table} meanwhile", "run the same command again")
     try:
         found, known = find(source, target, plan)
     except Incomparable as error:

@@ -23,6 +23,11 @@ def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None
         PlanError: the target takes no writes.
     """
     _refuse_source(source, target)
+    guard_target(target, allowed)
+
+
+def guard_target(target: Session, allowed: Sequence[str] = ()) -> None:
+    """Make sure that the target may be written, wherever rows come from; see :func:`guard`."""
     refuse_remote(target.endpoint, target.connection.info.host, target.address, allowed)
     if target.identity.in_recovery or target.identity.read_only:
         raise PlanError(

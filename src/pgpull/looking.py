@@ -12,6 +12,7 @@ from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
 from pgpull.sessions import Session
 from pgpull.shapes import Shape, TableName
+from pgpull.substitutes import flowing
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def look(
         target_has_rows=catalog.holds_rows(target, ours, request.scope, request.timezone),
         scope_here=catalog.understands(target, request.scope, ours, request.timezone),
     )
+    if source.substitute is not None and source.substitute.flows(plan.table):
+        plan = flowing(plan, source.substitute.table(plan.table))
     return catalog.with_estimate(source, plan) if guess else plan
 
 

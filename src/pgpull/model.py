@@ -38,6 +38,8 @@ class Wire(StrEnum):
 
     BINARY = "binary"
     TEXT = "text"
+    CSV = "csv"
+    """Out of an archive's files, as they are."""
 
 
 class Strategy(StrEnum):
@@ -297,6 +299,13 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """A file of an archive, whose rows one worker moves at a time."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tie:
     """A foreign key of the target's whose parents can be looked for before a row is written."""
 
@@ -344,7 +353,7 @@ class Plan:
     ties: tuple[Tie, ...] = ()
     why: tuple[str, ...] = ()
     """For which foreign keys rows come along."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part | Leaf, ...] = ()
     """What several workers share out; none where one moves all."""
     jobs: int = 1
     """How many workers move the rows."""

@@ -11,13 +11,14 @@ from pgpull import sql
 from pgpull.applying import Applier
 from pgpull.bags import lacking
 from pgpull.comparing import key_batches
-from pgpull.model import Plan, Strategy
+from pgpull.model import Leaf, Plan, Strategy, Wire
 from pgpull.results import Tally
 from pgpull.sessions import Session
 from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.sql.relating import to_move
 from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, in_batches
+from pgpull.unpacking import Unpacked
 
 Progress = Generator[tuple[Tally, int]]
 """What became of some rows; and, once a batch is through, its bytes."""
@@ -42,7 +43,14 @@ def move(source: Session, target: Session, plan: Plan, applier: Applier) -> Prog
         yield from move_keyed(source, target, plan, applier, CHANGED, Strategy.MERGE)
         yield from move_keyed(source, target, plan, applier, MISSING, Strategy.STRAIGHT)
     elif plan.strategy is not Strategy.NOTHING:
-        yield from flow(source, [sql.copy_out(plan)], plan, applier, plan.strategy)
+        whole = leaves(source, plan) if plan.wire is Wire.CSV else [sql.copy_out(plan)]
+        yield from flow(source, whole, plan, applier, plan.strategy)
+
+
+def leaves(source: Session, plan: Plan) -> tuple[Leaf, ...]:
+    """Return the files that a plan's rows are in, where an archive stands in place of the source."""
+    assert source.substitute is not None, "only an archive has files"
+    return tuple(Leaf(file.path) for file in source.substitute.table(plan.table).files)
 
 
 def move_related(source: Session, target: Session, plan: Plan, applier: Applier) -> Progress:
@@ -71,19 +79,27 @@ def move_keyed(
 
 
 def flow(
-    source: Session, statements: Iterable[Composed], plan: Plan, applier: Applier, strategy: Strategy
+    source: Session,
+    statements: Iterable[Composed | Leaf],
+    plan: Plan,
+    applier: Applier,
+    strategy: Strategy,
 ) -> Progress:
-    """Move the rows that some statements send, one after the other; see :func:`move`."""
-    outflows: list[Outflow] = []
+    """Move the rows that some statements send, or files hold, one after the other; see :func:`move`."""
+    outflows: list[Outflow | Unpacked] = []
 
     def pieces() -> Iterator[Piece]:
         for statement in statements:
-            outflows.append(Outflow(source.connection, statement.as_bytes(), source.pace))
+            outflows.append(_outflow(source, plan, statement))
             yield from outflows[-1].pieces(plan.request.batch_rows)
+
+    def interrupt() -> None:
+        if outflows and not isinstance(outflows[-1], Unpacked):  # a file keeps nobody waiting
+            source.cancel()
 
     fetched, waiting = 0, applier.waiting
     try:
-        with ReadAhead(pieces(), source.cancel) as ready:
+        with ReadAhead(pieces(), interrupt) as ready:
             for batch in in_batches(ready, plan.wire):
                 for tally in applier.apply(batch, strategy):
                     fetched += tally.fetched
@@ -95,3 +111,11 @@ def flow(
     counted = fetched + applier.waiting - waiting
     if counted != announced:
         raise RuntimeError(f"the server sent {announced} rows, and {counted} were counted")
+
+
+def _outflow(source: Session, plan: Plan, statement: Composed | Leaf) -> Outflow | Unpacked:
+    if not isinstance(statement, Leaf):
+        return Outflow(source.connection, statement.as_bytes(), source.pace)
+    assert source.substitute is not None, "only an archive has files"
+    [file] = [file for file in source.substitute.table(plan.table).files if file.path == statement.path]
+    return Unpacked(source.substitute.archive, file, source.pace)

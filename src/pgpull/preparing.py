@@ -50,7 +50,7 @@ def make_missing(
         PlanError: a table cannot be made; none is.
         ConnectionLost: a connection went away.
     """
-    if not job.create_missing:
+    if not job.create_missing or source.substitute is not None:  # what an archive has is made before
         return
     made = create_missing(source, target, involved(source, job, [request.table for request in asked]))
     if made.tables:

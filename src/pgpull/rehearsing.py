@@ -27,17 +27,17 @@ from pgpull.deciding import decide, find
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import Passing, PgpullError, UnsafeTarget, parent_failed
-from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look, see
-from pgpull.model import Comparison, Estimate, Job, Method, OnConflict, Plan, Request, Strategy
+from pgpull.model import Comparison, Estimate, Job, Method, OnConflict, Plan, Request, Strategy, Wanted
 from pgpull.moving import Progress, flow, move_keyed, move_lacking
 from pgpull.ordering import parent_of
+from pgpull.origins import Origin, opened
 from pgpull.patience import Patience
 from pgpull.requesting import Words, make_job, make_request
 from pgpull.results import Failure, Forecast, Outlook, Refusal, Reject, Tally
-from pgpull.sessions import Session, open_source, open_target, send_bytes_as_they_are
-from pgpull.shapes import ForeignKey, TableName
+from pgpull.sessions import Session, open_target, send_bytes_as_they_are
+from pgpull.shapes import ForeignKey, TableName, TablePattern
 from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
 from pgpull.sql.relating import count_to_move
@@ -135,7 +135,7 @@ def forecast_tables(
 
 def rehearse_job(
     job: Job,
-    source: Endpoint,
+    source: Origin,
     target: Endpoint,
     *,
     allowed: Sequence[str] = (),
@@ -144,8 +144,10 @@ def rehearse_job(
 ) -> Outlook:
     """Find out what a job would do; see :func:`forecast_tables`."""
     hears = listener or Listener()
-    with closing(open_target(target)) as local, open_source(source) as server:
-        guard(server, local, allowed)
+    with (
+        closing(open_target(target)) as local,
+        opened(source, local, job, allowed, writes=False) as server,
+    ):
         return _Rehearsals(server, local, job, hears).run(examples)
 
 
@@ -241,7 +243,7 @@ def _referred(plan: Plan, plans: Sequence[Plan]) -> frozenset[str]:
 
 def rehearse(
     request: Request,
-    source: Endpoint,
+    source: Origin,
     target: Endpoint,
     *,
     allowed: Sequence[str] = (),
@@ -251,8 +253,11 @@ def rehearse(
     """Find out what a request would do; see :func:`forecast`."""
     started = time.monotonic()
     hears = listener or Listener()
-    with closing(open_target(target)) as local, open_source(source) as server:
-        guard(server, local, allowed)
+    job = Job((Wanted(TablePattern.of(request.table), request),))
+    with (
+        closing(open_target(target)) as local,
+        opened(source, local, job, allowed, writes=False) as server,
+    ):
         plan = look(server, local, request, see(server, local, [request.table]))
         hears.looked(plan, server, local)
         plan, _ = decide(server, local, plan)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from pgpull import bags, catalog, narrowing, preparing, pruning
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
-from pgpull.endpoints import Endpoint
 from pgpull.errors import (
     ConnectFailed,
     ParentFailed,
@@ -25,12 +24,12 @@ from pgpull.errors import (
     UnsafeTarget,
     parent_failed,
 )
-from pgpull.guarding import guard
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import parent_of
+from pgpull.origins import Origin, opened
 from pgpull.pulling import Bench, TablePull
 from pgpull.results import Failure, Report, Summary, Tally
-from pgpull.sessions import Session, open_source, reopen, subtransaction
+from pgpull.sessions import Session, reopen, subtransaction
 from pgpull.shapes import TableName
 from pgpull.siding import is_small, pull_beside
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
@@ -43,12 +42,12 @@ Unit = Sequence[Group]
 """What is written together, or not at all."""
 
 
-def walk(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
+def walk(job: Job, source: Origin, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
     """Do a job at one instant of the source, again at another one where the source is lost.
 
     Args:
         job: what is asked for. One that is a single table raises what goes wrong with it.
-        source: the server.
+        source: the server, or an archive in its place.
         bench: what all tables share.
         allowed: hosts beside this machine that may be written.
 
@@ -60,13 +59,13 @@ def walk(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) 
     return _in_pieces(job, source, bench, allowed)
 
 
-def walk_at_once(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
+def walk_at_once(job: Job, source: Origin, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
     """Do a job, and do not cut it; see :func:`walk`."""
     return _Run(job, source, bench, allowed).run()
 
 
 def _in_pieces(
-    job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str], cuts: int = narrowing.MOST_CUTS
+    job: Job, source: Origin, bench: Bench, allowed: Sequence[str], cuts: int = narrowing.MOST_CUTS
 ) -> Summary:
     """Do a job; where a standby ends every read, in halves of its window, each at an instant of its own."""
     halves = narrowing.halves(job, datetime.now(UTC)) if cuts and bench.patience.retries else None
@@ -112,7 +111,7 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        source: Endpoint,
+        source: Origin,
         bench: Bench,
         allowed: Sequence[str],
         *,
@@ -178,8 +177,7 @@ class _Run:
         """
         self._begin()
         try:
-            with open_source(self._source, share=self._bench.jobs > 1, pace=self._bench.pace) as source:
-                guard(source, self._target, self._allowed)
+            with self._opened() as source:
                 groups = self._look(source)
                 self._prune_first(source, groups)
                 reports: list[Report] = []
@@ -192,6 +190,18 @@ class _Run:
             if self._passes == 1:
                 raise
             raise lost(SOURCE, error) from error
+
+    def _opened(self) -> AbstractContextManager[Session]:
+        bench = self._bench
+        return opened(
+            self._source,
+            self._target,
+            self._job,
+            self._allowed,
+            share=bench.jobs > 1,
+            pace=bench.pace,
+            noticed=bench.listener.noticed,
+        )
 
     def _begin(self) -> None:
         self._passes += 1

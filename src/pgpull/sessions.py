@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import psycopg
@@ -32,6 +32,7 @@ from pgpull.pacing import NO_PACE, Pace
 from pgpull.reaching import way_to
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
+from pgpull.substitutes import Substitute
 
 APPLICATION: Final = "pgpull"
 
@@ -141,6 +142,8 @@ class Session:
     most: int = sys.maxsize
     """So many sessions at its instant could be had, itself included: nobody waits for another one again."""
     why_no_more: str = ""
+    substitute: Substitute | None = None
+    """The archive that stands in place of the source: then the session is in the target's database."""
 
     @property
     def lost(self) -> bool:
@@ -280,6 +283,7 @@ def open_source(
     at: str | None = None,
     pace: Pace = NO_PACE,
     within: float | None = None,
+    substitute: Substitute | None = None,
 ) -> Iterator[Session]:
     """Open the server's database, only to read: one transaction, one instant, until the block ends.
 
@@ -289,25 +293,30 @@ def open_source(
         at: the name of the instant to see (manual: 9.28.5, Snapshot Synchronization Functions).
         pace: holds those back who read it.
         within: seconds in which it has to be open; None for as long as it takes.
+        substitute: the archive that stands in its place: then it is the target's database that is opened.
 
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or would let us write.
         PgpullError: it does not know that instant: another server answers, or a pooler is in between.
     """
-    with _answered(SOURCE, within) as watch:
-        session = _begun(endpoint, watch, share, at)
+    side = SOURCE if substitute is None else TARGET
+    with _answered(side, within) as watch:
+        session = _begun(side, endpoint, watch, share, at)
     session.pace = pace
+    if substitute is not None:
+        session.substitute = substitute
+        session.identity = replace(session.identity, now=substitute.archive.manifest.snapshot)
     try:
         yield session
     finally:
         session.close()
 
 
-def _begun(endpoint: Endpoint, watch: _Watch, share: bool, at: str | None) -> Session:
-    link = _connect(SOURCE, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | None) -> Session:
+    link = _connect(side, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
     connection = _driver(link)
     try:
-        with translated(SOURCE, connection):
+        with translated(side, connection):
             if at is not None:
                 connection.execute(sql.see(at))
             snapshot = _begin(connection, share)

@@ -132,6 +132,14 @@ def load_source(env_file: Path | None = None) -> Endpoint:
     return _source(_read(file) if file else {}, where)
 
 
+def load_target(env_file: Path | None = None) -> Endpoint:
+    """Read the settings of the local side alone, for who has no use for the server's; see :func:`load`."""
+    file = env_file or _found()
+    values = _read(file) if file else {}
+    where = f"{file} and the environment" if file else "no .env file, and the environment"
+    return _target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent)
+
+
 def recipes(config: Path | None = None) -> Recipes:
     """Read ``pgpull.toml``, or ``[tool.pgpull]`` of a ``pyproject.toml``.
 

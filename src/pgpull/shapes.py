@@ -280,6 +280,8 @@ class Shape:
     has_heirs: bool = False
     """Whether other tables inherit from it; their rows are not its own."""
     privileges: frozenset[str] = frozenset()
+    stored: TableName | None = None
+    """Where its rows are, if not in the table of its name: an archive's are laid out."""
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, or None."""

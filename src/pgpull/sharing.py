@@ -12,8 +12,8 @@ from psycopg.sql import Composed
 from pgpull import catalog, parting
 from pgpull.applying import Applier
 from pgpull.choosing import unique_beside_key
-from pgpull.model import Part, Plan, Strategy
-from pgpull.moving import Progress, flow
+from pgpull.model import Leaf, Part, Plan, Strategy, Wire
+from pgpull.moving import Progress, flow, leaves
 from pgpull.patience import Patience
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, send_bytes_as_they_are
@@ -42,7 +42,10 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
     """
     if jobs == 1 or plan.strategy not in (Strategy.STRAIGHT, Strategy.MERGE):
         return plan
-    pages, size = catalog.extent_of(source, plan.table)
+    if plan.wire is Wire.CSV:
+        pages, size = 0, plan.estimate.bytes if plan.estimate else 0
+    else:
+        pages, size = catalog.extent_of(source, plan.source)
     if size * parting.share(plan) < parting.WORTH_BYTES:
         return plan
     unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
@@ -53,7 +56,9 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
     return replace(plan, parts=parts, jobs=min(jobs, len(parts)))
 
 
-def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:
+def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part | Leaf, ...]:
+    if plan.wire is Wire.CSV:
+        return leaves(source, plan)
     if parting.by_pages(plan, source.identity.major):
         return parting.page_parts(pages, jobs)
     window = plan.request.scope.window
@@ -120,9 +125,10 @@ class SharedMove:
             yield tally, 0
         self.transactions += applier.transactions
 
-    def _statements(self) -> Iterator[Composed]:
+    def _statements(self) -> Iterator[Composed | Leaf]:
         while self._parts:
             try:
-                yield copy_out(self._plan, self._parts.popleft())
+                part = self._parts.popleft()
+                yield part if isinstance(part, Leaf) else copy_out(self._plan, part)
             except IndexError:  # another worker was quicker
                 return

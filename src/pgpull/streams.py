@@ -29,6 +29,7 @@ from pgpull.diagnosis import SOURCE, translated
 from pgpull.errors import PgpullError
 from pgpull.model import BATCH_BYTES, Wire
 from pgpull.pacing import NO_PACE, Pace
+from pgpull.splitting import cells
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 _HEADER: Final = _SIGNATURE + bytes(8)  # no flags, no header extension
@@ -213,7 +214,8 @@ def pour(cursor: psycopg.Cursor, statement: Composed, wire: Wire, pieces: Iterab
         if wire is Wire.BINARY:
             copy.write(_HEADER)
         for piece in pieces:
-            copy.write(b"".join(piece))
+            if piece:
+                copy.write(b"\n".join((*piece, b"")) if wire is Wire.CSV else b"".join(piece))
         if wire is Wire.BINARY:
             copy.write(_TRAILER)
     return cursor.rowcount
@@ -221,7 +223,13 @@ def pour(cursor: psycopg.Cursor, statement: Composed, wire: Wire, pieces: Iterab
 
 def fields(row: bytes, wire: Wire) -> list[bytes | None]:
     """Take a row apart, for people to look at. Off the main path: only a reject is ever opened."""
-    return _binary_fields(row) if wire is Wire.BINARY else _text_fields(row)
+    match wire:
+        case Wire.BINARY:
+            return _binary_fields(row)
+        case Wire.CSV:
+            return cells(row)
+        case Wire.TEXT:
+            return _text_fields(row)
 
 
 def _binary_fields(row: bytes) -> list[bytes | None]:

@@ -95,14 +95,17 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
     """Return who is read, who is written, what is meant and under which guards, as label and text."""
     request, guess = plan.request, plan.estimate
     about = f", about {guess.rows:,} rows, {size_text(guess.bytes)}" if guess else ""
+    instant = source.identity.now.astimezone(UTC).isoformat(timespec="seconds")
+    read, elsewhere = f"source read only, at {instant}", ", and another database than the source"
+    if source.substitute is not None:
+        read, elsewhere = f"the archive is whole, of {instant}", ""
     return [
-        ("FROM", f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"),
+        ("FROM", _origin(source)),
         ("TO", f"{target.endpoint}  PostgreSQL {target.identity.version}, as {target.identity.role}"),
         ("WHAT", f"{plan.table}: {scope_text(request.scope)}{about}"),
         (
             "GUARD",
-            f"source read only, at {source.identity.now.astimezone(UTC).isoformat(timespec='seconds')};"
-            f" target is {_place(target)}, and another database than the source",
+            f"{read}; target is {_place(target)}{elsewhere}",
         ),
         *(("NOTE", note) for note in plan.notes),
     ]
@@ -191,6 +194,13 @@ def comparison_text(found: Comparison, request: Request) -> str:
             f"{found.extra:,} here only" + (", to be deleted" if request.mirror and found.extra else "")
         )
     return f"{', '.join(parts)}; compared by {found.method}, {size_text(found.bytes)} from the server"
+
+
+def _origin(source: Session) -> str:
+    if source.substitute is not None:
+        archive = source.substitute.archive
+        return f"the archive {archive.name}, of {archive.manifest.source}"
+    return f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"
 
 
 def _place(target: Session) -> str:

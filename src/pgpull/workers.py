@@ -79,7 +79,9 @@ def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
     ours = leaving.enter_context(closing(open_target(target.endpoint, within=_SOON)))
     if not ours.identity.same_database(target.identity):
         raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
-    theirs = open_source(source.endpoint, at=source.snapshot, pace=source.pace, within=_SOON)
+    theirs = open_source(
+        source.endpoint, at=source.snapshot, pace=source.pace, within=_SOON, substitute=source.substitute
+    )
     return Worker(leaving.enter_context(theirs), ours)
 
 

@@ -107,8 +107,8 @@ def cuts(plan: Plan, window: Window, column: Column) -> Composed:
     ).format(
         column=Identifier(window.column),
         type=verbatim(column.type.base),
-        schema=Literal(plan.table.schema),
-        table=Literal(plan.table.name),
+        schema=Literal((plan.source.stored or plan.table).schema),
+        table=Literal((plan.source.stored or plan.table).name),
         name=Literal(window.column),
         inherited=Literal(plan.source.kind == "p"),
         scope=scope,

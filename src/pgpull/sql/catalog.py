@@ -43,6 +43,7 @@ NAMES: Final = SQL("""
       LEFT JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
      WHERE c.relkind IN ('r', 'p')
        AND n.nspname NOT IN ('information_schema', 'pgpull') AND n.nspname NOT LIKE 'pg\\_%'
+       AND n.nspname NOT LIKE 'pgpull\\_archive\\_%'
        AND NOT EXISTS (SELECT FROM pg_depend
                         WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
      ORDER BY n.nspname, c.relname

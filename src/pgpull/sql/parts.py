@@ -21,7 +21,7 @@ def name_of(table: TableName) -> Identifier:
 
 def rows_of(shape: Shape) -> Composed:
     """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it."""
-    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + name_of(shape.table)
+    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + name_of(shape.stored or shape.table)
 
 
 def listed(names: Iterable[str], prefix: str = "") -> Composed:

@@ -1,0 +1,357 @@
+"""Archives are loaded as a server is pulled, and refused before anything is written if they are not whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgpull import PlanError, Stopped, Summary, UsageError, catalog, load, pull_tables
+from pgpull.archives import MANIFEST, Compression, Format, Manifest
+from pgpull.errors import ArchiveError
+from pgpull.listening import Listener
+from pgpull.model import Plan, Wire
+from pgpull.results import Tally
+from pgpull.sessions import Session
+from pgpull.splitting import CutShort, cells, record, records
+from tests.conftest import MakePair
+from tests.support import Pair
+from tests.support.archives import archived
+
+MESSAGE = "askwealth.message"
+
+
+@pytest.fixture
+def full(pair: Pair) -> Pair:
+    """Give a pair whose source has messages."""
+    pair.add_messages("source", 300)
+    return pair
+
+
+def loaded(pair: Pair, archive: Path | str, *tables: str, **words: Any) -> Summary:
+    """Load an archive, and make sure that every table went through and nothing is left behind."""
+    summary = load(archive, *tables, target=pair.target_url, **words)
+    assert [str(failure.error) for failure in summary.failures] == []
+    assert not scratch(pair)
+    return summary
+
+
+def scratch(pair: Pair) -> list[Any]:
+    return pair.target("select nspname from pg_namespace where nspname like 'pgpull%'")
+
+
+def rewritten(archive: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((archive / MANIFEST).read_text())
+    change(manifest)
+    (archive / MANIFEST).write_text(json.dumps(manifest))
+
+
+# --- CSV into records ------------------------------------------------------------------------------------
+
+values = st.one_of(st.none(), st.text(st.sampled_from('a,"\n\r\\. '), max_size=6).map(str.encode))
+
+
+@given(st.lists(st.lists(values, min_size=1, max_size=3), max_size=6), st.integers(1, 9))
+def test_records_are_whole_wherever_the_bytes_are_cut(rows: list[list[bytes | None]], size: int) -> None:
+    data = b"".join(record(row) + b"\n" for row in rows)
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    found = [one for some in records(pieces) for one in some]
+    assert [cells(one) for one in found] == rows
+    if rows and rows[-1] != [None]:  # which is an empty line, and leaves nothing behind
+        with pytest.raises(CutShort):
+            list(records([data[:-1]]))
+
+
+# --- as a pull -------------------------------------------------------------------------------------------
+
+FORMS: list[tuple[Format, Compression | None]] = [
+    ("csv", None),
+    ("csv", "gzip"),
+    ("csv", "zstd"),
+    ("parquet", None),
+    ("parquet", "zstd"),
+]
+
+
+@pytest.mark.parametrize(("form", "compression"), FORMS)
+def test_what_an_archive_holds_is_what_arrives(
+    full: Pair, form: Format, compression: Compression | None
+) -> None:
+    archive = archived(full.source_url, "a", form=form, compression=compression, rows=90)
+    summary = loaded(full, archive)
+    assert summary.tally == Tally(300, inserted=300)
+    assert full.same(MESSAGE)
+    assert loaded(full, archive, on_conflict="update", verify=True).written == 0
+
+
+def test_rows_of_an_empty_table_go_from_the_files_into_copy_and_are_never_laid_out(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    [report, _] = loaded(full, archive).reports
+    assert report.plan.wire is Wire.CSV
+    assert report.plan.source.stored is None
+    assert report.snapshot == Manifest.from_json((archive / MANIFEST).read_bytes()).snapshot
+
+
+def test_several_workers_take_file_after_file(full: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgpull.parting.WORTH_BYTES", 1)
+    archive = archived(full.source_url, "a", MESSAGE, rows=20)
+    [report] = loaded(full, archive, MESSAGE, way={"jobs": 3}).reports
+    assert (report.plan.jobs, len(report.plan.parts)) == (3, 15)
+    assert full.same(MESSAGE)
+
+
+def test_rows_here_are_left_alone_or_taken_over(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    loaded(full, archive)
+    full.target(
+        f"delete from {MESSAGE} where role = 'user'", f"update {MESSAGE} set role = 'x' where parts::text ~ 'a'"
+    )
+    before = full.images("target", MESSAGE, "message_id, role")
+    assert loaded(full, archive).tally == Tally(300, inserted=150, skipped=150)
+    assert set(before) <= set(full.images("target", MESSAGE, "message_id, role"))
+    assert loaded(full, archive, on_conflict="update", verify=True).tally.updated
+    assert full.same(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"since": "2025-01-03", "until": "2025-01-05"},
+        {"equals": {"role": "user"}},
+        {"where": "message.annotations is not null"},
+    ],
+)
+def test_a_scope_means_the_same_rows_as_on_the_server(full: Pair, words: dict[str, Any]) -> None:
+    pulled = pull_tables(MESSAGE, source=full.source_url, target=full.target_url, **words)
+    archive = archived(full.source_url, "a")
+    assert loaded(full, archive, MESSAGE, **words).tally == Tally(
+        pulled.tally.fetched, skipped=pulled.tally.fetched
+    )
+    before = full.images("target", MESSAGE)
+    full.target(f"delete from {MESSAGE}")
+    assert loaded(full, archive, MESSAGE, **words).tally == pulled.tally
+    assert full.images("target", MESSAGE) == before
+
+
+def test_mirror_and_replace_leave_what_the_archive_holds(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    full.add_messages("target", 20, seed="mine")
+    assert loaded(full, archive, MESSAGE, mirror=True, max_delete="100%").reports[0].deleted == 20
+    assert full.same(MESSAGE)
+    full.add_messages("target", 20, seed="mine")
+    assert loaded(full, archive, MESSAGE, replace=True).reports[0].deleted == 320
+    assert full.same(MESSAGE)
+
+
+def test_tables_come_in_the_order_of_their_foreign_keys_with_rows_that_refer_to_each_other(
+    make_pair: MakePair,
+) -> None:
+    schema = """create table child (id int primary key, parent int);
+        create table parent (id int primary key, boss int references parent, child int);
+        alter table child add foreign key (parent) references parent;
+        alter table parent add foreign key (child) references child deferrable"""
+    pair = make_pair(schema=schema)
+    pair.source(
+        "insert into parent select n, null, null from generate_series(1, 200) n",
+        "insert into child select n, n from generate_series(1, 200) n",
+        "update parent set boss = 201 - id, child = id",
+    )
+    loaded(pair, archived(pair.source_url, "a", rows=30))
+    assert pair.same("parent")
+    assert pair.same("child")
+
+
+def test_patterns_and_excluded_tables_mean_those_of_the_archive(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    [report] = loaded(full, archive, "askwealth.*", exclude=["*.thread"]).reports
+    assert str(report.plan.table) == MESSAGE
+    with pytest.raises(PlanError, match=r"has no table askwealth\.massage") as caught:
+        load(archive, "askwealth.massage", target=full.target_url)
+    assert MESSAGE in caught.value.hint
+
+
+def test_columns_that_local_lacks_or_that_are_left_out_stay_in_the_archive(full: Pair) -> None:
+    archive = archived(full.source_url, "a", MESSAGE)
+    full.target(f"alter table {MESSAGE} drop column annotations, add column note text default 'none'")
+    [report] = loaded(full, archive, without=["thread_id"]).reports
+    assert any("annotations" in note for note in report.plan.notes)
+    assert full.same(MESSAGE, "message_id, role, parts, created_at")
+    assert full.target(f"select distinct thread_id, note from {MESSAGE}") == [(None, "none")]
+
+
+def test_parents_come_along(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table p (id int primary key); create table c (id int primary key, p int references p)"
+    )
+    pair.source("insert into p select generate_series(1, 9)", "insert into c values (1, 3), (2, 5)")
+    archive = archived(pair.source_url, "a")
+    loaded(pair, archive, "c", equals={"id": 2}, with_parents=True)
+    assert pair.target("select (select array_agg(id) from p), (select array_agg(id) from c)") == [([5], [2])]
+
+
+def test_a_table_that_local_lacks_is_made_with_its_columns_and_its_key(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, v numeric(5, 2))", target_schema="select")
+    pair.source("insert into t values (1, 1.5)")
+    archive = archived(pair.source_url, "a")
+    loaded(pair, archive, create_missing=True)
+    assert pair.same("t")
+    with pytest.raises(PlanError, match=r"no table public\.u"):
+        load(archive, "u", target=pair.target_url, create_missing=True)
+
+
+def test_types_that_only_the_server_has_are_compared_as_their_text(make_pair: MakePair) -> None:
+    schema = """create type mood as enum ('ok', 'bad'); create type pair as (a int, m mood);
+        create domain small as int check (value < 10);
+        create table t (id small primary key, r regclass, m mood, l mood[], p pair, c char(5), b bit(3));
+        create table k (m mood primary key, v money)"""
+    pair = make_pair(schema=schema)
+    pair.source(
+        "insert into t values (1, 't', 'ok', '{ok,bad}', row(1, 'bad'), 'a', '101')",
+        "insert into t values (2)",
+        "insert into k values ('ok', 1), ('bad', -2.5)",
+    )
+    archive = archived(pair.source_url, "a")
+    loaded(pair, archive)
+    pair.target("update t set m = 'bad', b = '111' where id = 1", "delete from k where m = 'ok'")
+    summary = loaded(pair, archive, on_conflict="update", verify=True)
+    assert (summary.tally.inserted, summary.tally.updated) == (1, 1)
+    assert all(pair.same(table) for table in ("t", "k"))
+    assert not [note for report in summary.reports for note in report.plan.notes]
+
+
+# --- rows that local refuses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["straight", "laid out"])
+def test_a_row_that_local_refuses_becomes_a_reject_and_the_others_go_in(full: Pair, filled: bool) -> None:
+    archive = archived(full.source_url, "a", MESSAGE)
+    full.target(f"alter table {MESSAGE} add check (created_at <> '2025-01-02 03:00Z')")
+    if filled:
+        full.add_messages("target", 1)
+    summary = loaded(full, archive)
+    assert (summary.tally.failed, summary.tally.inserted) == (1, 299 - filled)
+    [line] = Path("pgpull.rejects.jsonl").read_text().splitlines()
+    assert json.loads(line)["values"]["created_at"] == "2025-01-02 03:00:00+00"
+    assert isinstance(json.loads(json.loads(line)["values"]["parts"]), list)
+
+
+def test_values_that_local_has_no_place_for_are_refused_one_by_one(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create type mood as enum ('ok', 'bad'); create table t (id int primary key, m mood, n numeric)",
+        target_schema="create type mood as enum ('ok'); create table t (id int primary key, m mood, n int2)",
+    )
+    pair.source("insert into t values (1, 'ok', 1), (2, 'bad', 2), (3, 'ok', 1e9), (4, null, null)")
+    archive = archived(pair.source_url, "a")
+    for words in ({}, {"on_conflict": "update"}):
+        summary = loaded(pair, archive, **words)
+        assert (summary.tally.failed, pair.target("select array_agg(id) from t")) == (2, [([1, 4],)])
+
+
+# --- what is no archive ----------------------------------------------------------------------------------
+
+
+def _cut(archive: Path) -> None:
+    file = next(archive.glob("*message/*.csv"))
+    os.truncate(file, file.stat().st_size - 10)
+
+
+def _altered(archive: Path) -> None:
+    file = next(archive.glob("*message/*.csv"))
+    file.write_bytes(file.read_bytes().replace(b"user", b"USER", 1))
+
+
+def _without_a_file(archive: Path) -> None:
+    next(archive.glob("*message/*.csv")).unlink()
+
+
+def _unfinished(archive: Path) -> None:
+    (archive / MANIFEST).unlink()
+
+
+def _newer(archive: Path) -> None:
+    rewritten(archive, lambda manifest: manifest.update(format_version=99))
+
+
+def _foreign(archive: Path) -> None:
+    (archive / MANIFEST).write_text('{"files": []}')
+
+
+def _reaching_out(archive: Path) -> None:
+    rewritten(archive, lambda manifest: manifest["tables"][0]["files"][0].update(path="../x/0001.csv"))
+
+
+def _gone(archive: Path) -> None:
+    shutil.rmtree(archive)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fact"),
+    [
+        (_cut, "bytes, and should have"),
+        (_altered, "was changed since it was written"),
+        (_without_a_file, "lacks askwealth.message/0001.csv"),
+        (_unfinished, "not finished"),
+        (_newer, "format 99"),
+        (_foreign, "is not a pgpull archive's"),
+        (_reaching_out, "outside of the archive"),
+        (_gone, "is not there"),
+    ],
+)
+def test_what_is_not_whole_is_refused_before_anything_is_written(
+    full: Pair, spoil: Callable[[Path], None], fact: str
+) -> None:
+    archive = archived(full.source_url, "a")
+    spoil(archive)
+    with pytest.raises(ArchiveError, match=fact) as caught:
+        load(archive, target=full.target_url)
+    assert caught.value.hint
+    assert caught.value.exit_code == 3
+    assert full.target(f"select count(*) from {MESSAGE}") == [(0,)]
+
+
+class Meddler(Listener):
+    """Does something as soon as rows are to move."""
+
+    def __init__(self, deed: Callable[[], object]) -> None:
+        self.deed = deed
+
+    def planned(self, plan: Plan, source: Session, target: Session) -> None:
+        self.deed()
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["straight", "laid out"])
+def test_an_archive_that_is_changed_while_it_is_loaded_is_noticed(
+    full: Pair, monkeypatch: pytest.MonkeyPatch, filled: bool
+) -> None:
+    archive = archived(full.source_url, "a", MESSAGE)
+    if filled:
+        full.add_messages("target", 1)
+    kept = catalog.shapes_of
+
+    def meddled(*args: Any) -> Any:
+        _altered(archive) if "USER" not in next(archive.glob("*/*.csv")).read_text() else None
+        return kept(*args)
+
+    monkeypatch.setattr("pgpull.catalog.shapes_of", meddled)
+    with pytest.raises(Stopped, match="was changed while it was loaded") as caught:
+        load(archive, MESSAGE, target=full.target_url)
+    assert caught.value.exit_code == 3
+    assert not scratch(full)
+
+
+# --- guards, and what goes wrong on the way --------------------------------------------------------------
+
+
+def test_what_only_a_server_has_is_refused(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    with pytest.raises(UsageError, match="--no-snapshot is for a server"):
+        load(archive, target=full.target_url, way={"snapshot": False})
+    with pytest.raises(UsageError, match="--pause-when is for a server"):
+        load(archive, target=full.target_url, way={"pause_when": "lag>3s"})
