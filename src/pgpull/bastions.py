@@ -63,7 +63,8 @@ class Bastion:
             SettingsError: either makes no sense.
         """
         destination, port = text.strip(), ""
-        if match := _WITH_PORT.fullmatch(destination):
+        match = _WITH_PORT.fullmatch(destination)
+        if match and "://" not in destination:
             destination, port = match[1].replace("[", "").replace("]", ""), match[2]
         if not destination or destination.startswith("-") or re.search(r"\s", destination):
             raise SettingsError(
