@@ -140,6 +140,20 @@ def load_target(env_file: Path | None = None) -> Endpoint:
     return _target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent)
 
 
+def seen_target(env_file: Path | None = None) -> Endpoint | None:
+    """Read where local is, for who only glances at it: no server is started, and no command is run.
+
+    Returns:
+        None where local is an embedded Postgres that does not run, or wants a password that a command prints.
+    """
+    file = env_file or _found()
+    side = _group(_Local, _read(file) if file else {})
+    folder = _embedded_folder(side, (file or Path.cwd() / ".env").parent)
+    if side.password_command or (folder and not embedded.is_running(folder)):
+        return None
+    return _target(side, "", (file or Path.cwd() / ".env").parent)
+
+
 def recipes(config: Path | None = None) -> Recipes:
     """Read ``pgpull.toml``, or ``[tool.pgpull]`` of a ``pyproject.toml``.
 
@@ -241,13 +255,19 @@ def _server(side: _Side, where: str) -> Endpoint:
 
 
 def _target(side: _Side, where: str, folder: Path) -> Endpoint:
+    if home := _embedded_folder(side, folder):
+        return replace(parse_url(embedded.start(home), "LOCAL_DB_URL"), private=True)
+    return _endpoint(side, "local", where)
+
+
+def _embedded_folder(side: _Side, folder: Path) -> Path | None:
+    """Return where the embedded Postgres lives, if local is one."""
     url = side.url.get_secret_value() if side.url else ""
     kind, _, data = url.partition(":")
-    if kind == _EMBEDDED and not data.startswith("//"):
-        home = embedded.default_folder(os.environ.get("XDG_DATA_HOME", ""))
-        url = embedded.start(folder / Path(data).expanduser() if data else home)
-        return replace(parse_url(url, "LOCAL_DB_URL"), private=True)
-    return _endpoint(side, "local", where)
+    if kind != _EMBEDDED or data.startswith("//"):
+        return None
+    home = embedded.default_folder(os.environ.get("XDG_DATA_HOME", ""))
+    return folder / Path(data).expanduser() if data else home
 
 
 def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
