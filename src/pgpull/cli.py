@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pgpull import completing
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
 from pgpull.commands import Asked, Loading, Options, Version, checks, compares, failed, looks, pulls, rows
@@ -63,7 +64,12 @@ def _equals(texts: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-Table = Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The same name on both sides.")]
+Table = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCHEMA.TABLE", autocompletion=completing.tables, help="The same name on both sides."
+    ),
+]
 Since = Annotated[str | None, rows(metavar="DATE", help="Start of the window, included.")]
 Until = Annotated[str | None, rows(metavar="DATE", help="End of the window, excluded.")]
 WindowColumn = Annotated[
@@ -78,9 +84,20 @@ _WINDOW_NAMES = ("--since", "--until")
 
 Tables = Annotated[
     list[str],
-    typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides; askwealth.* means several."),
+    typer.Argument(
+        metavar="SCHEMA.TABLE...",
+        autocompletion=completing.tables,
+        help="Named alike on both sides; askwealth.* means several.",
+    ),
 ]
-Exclude = Annotated[list[str] | None, rows(metavar="SCHEMA.TABLE", help="Leave these tables out. Repeatable.")]
+Exclude = Annotated[
+    list[str] | None,
+    rows(
+        metavar="SCHEMA.TABLE",
+        autocompletion=completing.tables,
+        help="Leave these tables out. Repeatable.",
+    ),
+]
 
 
 @app.command(cls=Command)
@@ -174,11 +191,21 @@ def load_archive(
 @pulls
 def run_recipe(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="One of pgpull.toml; without one, they are listed.")
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            autocompletion=completing.recipe_names,
+            help="One of pgpull.toml; without one, they are listed.",
+        ),
     ] = None,
     values: Annotated[
         list[str] | None,
-        rows("--set", metavar="NAME=VALUE", help="Give a parameter its value. Repeatable."),
+        rows(
+            "--set",
+            metavar="NAME=VALUE",
+            autocompletion=completing.parameters,
+            help="Give a parameter its value. Repeatable.",
+        ),
     ] = None,
     *,
     options: Options,
@@ -258,7 +285,12 @@ def status(
 @app.command(cls=Command)
 @compares
 def diff(
-    tables: Annotated[list[str], typer.Argument(metavar="SCHEMA.TABLE...", help="Named alike on both sides.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCHEMA.TABLE...", autocompletion=completing.tables, help="Named alike on both sides."
+        ),
+    ],
     since: Since = None,
     until: Until = None,
     window: WindowColumn = None,
@@ -309,7 +341,11 @@ def diff(
 def check(
     tables: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SCHEMA.TABLE...]", help="Names or patterns; none for the connections alone."),
+        typer.Argument(
+            metavar="[SCHEMA.TABLE...]",
+            autocompletion=completing.tables,
+            help="Names or patterns; none for the connections alone.",
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,

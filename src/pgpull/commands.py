@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from pgpull import completing
 from pgpull.calling import run
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
@@ -80,9 +81,14 @@ class Options:
 
     new: Annotated[bool, rows("--new", help="Only rows from the newest one here on, less the overlap.")] = False
     overlap: Annotated[str, rows(metavar="TIME", help="How far --new looks back: 90s, 15min, 1h, 2d.")] = "1h"
-    timezone: Annotated[str, rows(metavar="ZONE", help="Zone of dates without one, such as Europe/Berlin.")] = (
-        "UTC"
-    )
+    timezone: Annotated[
+        str,
+        rows(
+            metavar="ZONE",
+            autocompletion=completing.zones,
+            help="Zone of dates without one, such as Europe/Berlin.",
+        ),
+    ] = "UTC"
     without: Annotated[list[str] | None, rows(metavar="COLUMN", help="Leave this column out. Repeatable.")] = (
         None
     )
@@ -111,7 +117,11 @@ class Options:
     ] = False
     with_children: Annotated[
         list[str] | None,
-        _along(metavar="TABLE", help="Bring rows of this table that refer to pulled ones. Repeatable."),
+        _along(
+            metavar="TABLE",
+            autocompletion=completing.tables,
+            help="Bring rows of this table that refer to pulled ones. Repeatable.",
+        ),
     ] = None
     create_missing: Annotated[
         bool, _along("--create-missing", help="Make tables that local lacks, with what they need.")
