@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 from pgpull import catalog, planning, preparing, selecting
 from pgpull.diagnosis import SOURCE, TARGET, translated
+from pgpull.discovering import found_personal
 from pgpull.drift import Standards
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PgpullError, PlanError
@@ -43,6 +44,8 @@ class Inspection:
     """None for the connections, and what their roles may do."""
     window: str | None = None
     """The column that windows will stand on, where none was given."""
+    privacy: bool = False
+    """Whether to look for what is personal, in place of all else: that reads the rows in scope."""
 
 
 def make_inspection(tables: Sequence[str], **words: Unpack[ScopeWords]) -> Inspection:
@@ -96,6 +99,9 @@ def checkup_of(
             with closing(open_target(target)) as local:
                 found += connection_findings(local)
                 found += pair_findings(server, local, allowed)
+                if inspection.privacy:
+                    found += _private(server, inspection)
+                    return Checkup(tuple(found))
                 found += _tables(server, local, inspection) if inspection.job else _overview(server, local)
     except PgpullError as error:
         side = TARGET if found else SOURCE
@@ -159,6 +165,25 @@ def _dumper(source: Session) -> Iterator[Finding]:
         yield good(TARGET, f"--create-missing can use pg_dump {dumper.major}, {dumper.path}")
     except PlanError as error:
         yield note(TARGET, f"--create-missing: {error.message}", error.hint)
+
+
+# --- what is personal ------------------------------------------------------------------------------------
+
+
+def _private(source: Session, inspection: Inspection) -> Iterator[Finding]:
+    """Look through tables; all that may be read, where none is named."""
+    job = inspection.job
+    assert job is not None, "whoever looks for what is personal asks for tables"
+    readable = {table for table, granted in _privileges(source).items() if "SELECT" in granted}
+    requests = preparing.requests(source, job)
+    if any(wanted.pattern.plain is None for wanted in job.wanted):
+        requests = tuple(request for request in requests if request.table in readable)
+    shapes = catalog.shapes_of(source, [request.table for request in requests])
+    for request in requests:
+        if shape := shapes.get(request.table):
+            yield from found_personal(source, request, shape)
+        else:
+            yield problem(request.table, catalog.missing_table(source, request.table))
 
 
 # --- the tables ------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def _strategy(plan: Plan, found: Comparison, brief: bool) -> tuple[Strategy, str
         return Strategy.KEYED, f"only {few} are wanted, told apart by what they hold"
     if not plan.keys_as_text:
         return Strategy.MERGE, f"{few} are wanted, but a key of this type cannot be asked for"
+    if plan.key_masked:
+        return Strategy.MERGE, f"{few} are wanted, but the key is masked: no index of the server's finds them"
     if plan.request.new is not None:
         return Strategy.MERGE, f"{few} are wanted, oldest first: the next pull of new rows goes on from there"
     if plan.source.stored is not None and wanted > plan.request.batch_rows:

@@ -354,6 +354,9 @@ def check(
     ] = None,
     equals: Equals = None,
     where: Where = None,
+    privacy: Annotated[
+        bool, typer.Option("--privacy", help="Count what looks personal, by name and by value; shows no value.")
+    ] = False,
     *,
     options: Options,
 ) -> Inspection:
@@ -379,7 +382,7 @@ def check(
         130  you pressed Ctrl-C
     """
     if not tables:
-        return Inspection()
+        return Inspection(options.job(["*.*"]), privacy=True) if privacy else Inspection()
     idle = window if since is None and until is None else None
     job = options.job(
         tables,
@@ -390,7 +393,7 @@ def check(
         where=where,
         window_names=_WINDOW_NAMES,
     )
-    return Inspection(job, idle)
+    return Inspection(job, idle, privacy)
 
 
 @app.command("demo", cls=Command)

@@ -133,6 +133,9 @@ class Options:
     verify: Annotated[
         bool, _safety("--verify", help="Compare both sides once more at the end, by a hash of each row.")
     ] = False
+    mask_strict: Annotated[
+        bool, _safety("--mask-strict", help="Stop at columns that look personal and have no mask rule.")
+    ] = False
     max_delete: Annotated[
         str, _safety(metavar="N|N%", help="How many of the rows in scope here --mirror may delete.")
     ] = str(DEFAULT_MAX_DELETE)
@@ -208,8 +211,11 @@ class Options:
         Raises:
             UsageError: the name is none.
         """
-        standing = recipes(self.config).rules_for(TableName.parse(table))
-        return _merged({n: w for n, w in standing.items() if n in _SCOPE}, self.said(), what)
+        file = recipes(self.config)
+        standing = file.rules_for(TableName.parse(table))
+        return _merged(
+            {"mask": file.masks}, {n: w for n, w in standing.items() if n in _SCOPE}, self.said(), what
+        )
 
     def job(self, tables: Sequence[str], exclude: Sequence[str] = (), **what: Any) -> Job:
         """Make a job out of tables and what is asked for of each, with these options.
@@ -249,7 +255,7 @@ class Options:
 
 _SAYINGS = (
     *("on_conflict", "max_errors", "timezone", "new", "overlap", "mirror", "max_delete", "replace"),
-    *("verify", "row_versions", "batch_size", "without", "keep"),
+    *("verify", "row_versions", "batch_size", "without", "keep", "mask_strict"),
 )
 """Options that say something of a table's rows, and may stand in a file as well."""
 

@@ -33,6 +33,8 @@ class Endpoint:
     """A machine that ssh goes through; host and port are as that one sees them."""
     password_command: str = field(default="", repr=False)
     """Prints the password, anew for each connection."""
+    mask_key: str = field(default="", repr=False)
+    """What keyed masks hang on; a secret. The server gets it as a parameter, and no statement holds it."""
 
     def __str__(self) -> str:
         """Return a URL that can be shown, and given to psql: without password, without options."""
@@ -54,7 +56,8 @@ class Endpoint:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that must not be seen anywhere."""
-        return tuple(value for name, value in self.parameters.items() if name in _SECRETS and value)
+        hidden = [value for name, value in self.parameters.items() if name in _SECRETS and value]
+        return (*hidden, self.mask_key) if self.mask_key else tuple(hidden)
 
 
 def endpoint_of(url: str | URL | Endpoint, what: str) -> Endpoint:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pgpull import catalog, planning
+from pgpull import catalog, planning, privacy
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
@@ -107,6 +107,8 @@ def look(
         seen.our_standards[request.table],
     )
     planning.check(request, looked)
+    theirs, notes = privacy.masked(source, request, theirs, ours, seen.our_standards[request.table])
+    looked = replace(looked, source=theirs, masked=notes)
     if request.scope.narrows:
         catalog.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:

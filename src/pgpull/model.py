@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pgpull.errors import UsageError
+from pgpull.masking import NO_MASKS, Masks
 from pgpull.shapes import ForeignKey, Key, OwnedSequence, Shape, TableName, TablePattern
 
 DEFAULT_BATCH_ROWS = 5_000
@@ -168,6 +169,8 @@ class Request:
     """Columns that stay on the source."""
     keep: tuple[str, ...] = ()
     """Columns whose local values an update leaves alone."""
+    masks: Masks = NO_MASKS
+    """What comes in the place of values, whatever the table."""
 
     @property
     def deletes(self) -> bool:
@@ -378,6 +381,11 @@ class Plan:
     def keys(self) -> tuple[str, ...]:
         """The key's columns; none where there is no key."""
         return self.key.columns if self.key else ()
+
+    @property
+    def key_masked(self) -> bool:
+        """Whether the source knows rows by other keys than the ones that come: no index finds these."""
+        return not self.source.masked.isdisjoint(self.keys)
 
     @property
     def atomic(self) -> bool:

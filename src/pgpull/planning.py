@@ -37,6 +37,8 @@ class Looked:
     theirs: Standards = NO_STANDARDS
     """What the server asks of the table's rows."""
     ours: Standards = NO_STANDARDS
+    masked: tuple[str, ...] = ()
+    """What to say of masks."""
 
 
 def check(request: Request, looked: Looked) -> None:
@@ -117,7 +119,8 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         keys_as_text=all(_spelled_alike(*pairs[name]) for name in keys),
         drifted=any(_drifted(*pair) for pair in pairs.values()),
         scope_here=scope_here,
-        sequences=tuple(s for s in target.sequences if s.column in columns),
+        # a sequence would follow masks to anywhere
+        sequences=tuple(s for s in target.sequences if s.column in columns and s.column not in source.masked),
         notes=tuple(_notes(request, looked, columns, key)),
     )
 
@@ -387,6 +390,7 @@ def _travels(kind: ColumnType) -> bool:
 
 def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | None) -> Iterator[str]:
     source, target = looked.source, looked.target
+    yield from looked.masked
     if key is None and not request.replace:
         changed = "" if request.mirror else "; a row that changed on the server comes in beside its old version"
         yield f"the table has no key: rows are told apart by what they hold{changed}"

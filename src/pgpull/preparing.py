@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from pgpull import catalog, selecting
+from pgpull import catalog, privacy, selecting
 from pgpull.creating import create_missing
 from pgpull.looking import see
 from pgpull.model import Job, Plan, Request
@@ -27,7 +27,10 @@ def requests(source: Session, job: Job) -> tuple[Request, ...]:
         PlanError: a pattern means no table.
         ConnectionLost: a connection went away.
     """
-    return selecting.requests(job, names(source, [wanted.pattern for wanted in job.wanted]))
+    found = selecting.requests(job, names(source, [wanted.pattern for wanted in job.wanted]))
+    for masks in {request.masks for request in found}:
+        privacy.check_tables(source, masks)
+    return found
 
 
 def make_missing(

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pgpull import blanks
 from pgpull.arguments import duration, instant, zone
 from pgpull.errors import SettingsError, UsageError
+from pgpull.masking import Mask, MaskRule, Masks, mask_of, rules_of
 from pgpull.model import Limit, OnConflict
 from pgpull.recipes import Entry, Offer, Parameter, Recipe, Recipes, Rule, choice
 from pgpull.shapes import TablePattern
@@ -69,6 +70,13 @@ def _filled(text: str) -> None:
         raise UsageError("it is empty", "leave it out to have all rows")
 
 
+def _as_mask(value: Any) -> Mask:
+    try:
+        return mask_of(value)
+    except UsageError as error:
+        raise _nonsense(error.message, error.hint) from None
+
+
 _Name = Annotated[str, _checked(TablePattern.parse)]
 _Date = Annotated[str, BeforeValidator(_as_date)]
 _Limit = Annotated[str, _checked(lambda text: Limit.parse(text, "it as"))]
@@ -109,6 +117,12 @@ class _Words(_Part):
         return {name: value for name in _Words.model_fields if (value := getattr(self, name)) is not None}
 
 
+class _Rule(_Words):
+    """What holds for a table whenever it is pulled."""
+
+    mask: dict[str, Annotated[Any, BeforeValidator(_as_mask)]] = Field(default_factory=dict)
+
+
 class _Entry(_Words):
     """A table of a recipe."""
 
@@ -147,8 +161,10 @@ class _Recipe(_Words):
 class _File(_Part):
     """The whole file."""
 
-    defaults: _Words = Field(default_factory=_Words)
-    tables: dict[str, _Words] = Field(default_factory=dict)
+    mask_strict: bool = False
+    mask: dict[str, Annotated[Any, BeforeValidator(_as_mask)]] = Field(default_factory=dict)
+    defaults: _Rule = Field(default_factory=_Rule)
+    tables: dict[str, _Rule] = Field(default_factory=dict)
     recipes: dict[str, _Recipe] = Field(default_factory=dict)
 
 
@@ -236,8 +252,10 @@ def _wrong(error: ErrorDetails) -> _Wrong:
 
 def _unknown(place: Place) -> _Wrong:
     word = str(place[-1])
-    if word == "mask":
-        return _Wrong(place, "masks are still to come", "leave a column out: without = [...]")
+    if word == "mask" and place[0] == "recipes":
+        return _Wrong(
+            place, "masks hold whatever pulls a table", 'write [mask], or [tables."SCHEMA.TABLE".mask]'
+        )
     return _Wrong(place, f"{word!r} is not known here", choice(word, _allowed(place)))
 
 
@@ -252,6 +270,8 @@ def _allowed(place: Place) -> Iterable[str]:
             return _Parameter.model_fields
         case ("recipes", *_):
             return _Recipe.model_fields
+        case ("defaults" | "tables", *_):
+            return _Rule.model_fields
         case _:
             return _Words.model_fields
 
@@ -278,10 +298,19 @@ def _recipes(path: Path, file: _File) -> Recipes:
         defaults=file.defaults.words(),
         rules=tuple(sorted(rules, key=lambda rule: rule.pattern.plain is None)),
         recipes={name: _recipe(name, recipe) for name, recipe in file.recipes.items()},
+        masks=Masks.of_rules(_mask_rules(file), strict=file.mask_strict),
     )
 
 
-def _rule(name: str, words: _Words) -> Rule:
+def _mask_rules(file: _File) -> Iterator[MaskRule]:
+    for name, words in file.tables.items():
+        yield from rules_of(words.mask, TablePattern.parse(name))
+    for everywhere in (file.defaults.mask, file.mask):
+        for column, mask in everywhere.items():
+            yield MaskRule(column, mask)
+
+
+def _rule(name: str, words: _Rule) -> Rule:
     place: Place = ("tables", name)
     _check_rule(place, words)
     try:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pgpull.blanks import fill_condition, in_value
 from pgpull.errors import UsageError
+from pgpull.masking import NO_MASKS, Masks
 from pgpull.model import Job, Request, Wanted
 from pgpull.requesting import make_request
 from pgpull.shapes import TableName, TablePattern
@@ -84,6 +85,8 @@ class Recipes:
     rules: tuple[Rule, ...] = ()
     """A table follows the first that means it: those that name one table come before patterns."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    masks: Masks = NO_MASKS
+    """What comes in the place of values, whatever pulls a table."""
 
     @property
     def offers(self) -> tuple[Offer, ...]:
@@ -100,7 +103,7 @@ class Recipes:
         Raises:
             UsageError: a word makes no sense.
         """
-        return _request(table, self.rules_for(table), words)
+        return self._request(table, self.rules_for(table), words)
 
     def rules_for(self, table: TableName) -> dict[str, Any]:
         """Return what is said of a table, or else of all."""
@@ -124,28 +127,30 @@ class Recipes:
             with_parents=what.get("with_parents", False),
             with_children=tuple(map(TablePattern.parse, what.get("with_children", ()))),
             create_missing=what.get("create_missing", False),
-            rules=tuple(self._rules_along()),
+            rules=tuple(self._rules_along({n: w for n, w in said.items() if n == "mask_strict"})),
         )
 
     def _wanted(self, entry: Entry, said: Words) -> Iterator[Wanted]:
         pattern, own = TablePattern.parse(entry.table), entry.words
         if pattern.plain is not None:
             standing = {**self.rules_for(pattern.plain), **own}
-            yield Wanted(pattern, _request(pattern.plain, standing, said))
+            yield Wanted(pattern, self._request(pattern.plain, standing, said))
             return
         for rule in self.rules:
             if rule.pattern.plain is None or pattern.matches(rule.pattern.plain):
-                request = _request(_ANY, {**self.defaults, **rule.words, **own}, said)
+                request = self._request(_ANY, {**self.defaults, **rule.words, **own}, said)
                 yield Wanted(pattern.within(rule.pattern), request, optional=True)
-        yield Wanted(pattern, _request(_ANY, {**self.defaults, **own}, said))
+        yield Wanted(pattern, self._request(_ANY, {**self.defaults, **own}, said))
 
-    def _rules_along(self) -> Iterator[Wanted]:
+    def _request(self, table: TableName, standing: Words, said: Words) -> Request:
+        return _request(table, {"mask": self.masks, **standing}, said)
+
+    def _rules_along(self, strictness: Words) -> Iterator[Wanted]:
         """Yield what is said of tables whose rows come along: which columns, not which rows."""
         for rule in self.rules:
             words = {**self.defaults, **rule.words}
-            yield Wanted(
-                rule.pattern, _request(_ANY, {n: w for n, w in words.items() if n in _OF_ANY_ROW}, {}), True
-            )
+            standing = {n: w for n, w in words.items() if n in _OF_ANY_ROW}
+            yield Wanted(rule.pattern, self._request(_ANY, standing, strictness), True)
 
     def recipe(self, name: str, values: Mapping[str, str], said: Words) -> Job:
         """Make a job of a recipe.

@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack
 
 from pgpull.arguments import duration, instant, ordered, zone
 from pgpull.errors import UsageError
+from pgpull.masking import Masks, rules_of
 from pgpull.model import (
     DEFAULT_BATCH_ROWS,
     DEFAULT_MAX_DELETE,
@@ -43,6 +44,8 @@ class RowWords(ScopeWords, total=False):
 
     without: Sequence[str]
     keep: Sequence[str]
+    mask: Mapping[str, object] | Masks
+    mask_strict: bool
 
 
 class Words(RowWords, total=False):
@@ -121,7 +124,14 @@ def make_request(table: str | TableName, **words: Unpack[Words]) -> Request:
         use_versions=words.get("row_versions", True),
         without=tuple(words.get("without", ())),
         keep=tuple(words.get("keep", ())),
+        masks=_masks(words),
     )
+
+
+def _masks(words: RowWords) -> Masks:
+    said = words.get("mask", {})
+    masks = said if isinstance(said, Masks) else Masks.of_rules(rules_of(said))
+    return masks.strictly() if words.get("mask_strict") else masks
 
 
 def _scope(words: ScopeWords, timezone: str, new: bool) -> Scope:

@@ -223,7 +223,7 @@ class _Run:
 
         def planned(request: Request) -> Plan | None:
             pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
-            with self._attempt(source, [pull], asks=request.scope.narrows):
+            with self._attempt(source, [pull], asks=request.scope.narrows or bool(request.masks)):
                 return pull.look(source, reach.seen, guess=self._alone)
             return None
 

@@ -32,6 +32,7 @@ from pgpull.pacing import NO_PACE, Pace
 from pgpull.reaching import way_to
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
+from pgpull.sql.masks import LET_MASK
 from pgpull.substitutes import Substitute
 
 APPLICATION: Final = "pgpull"
@@ -320,6 +321,8 @@ def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | 
             if at is not None:
                 connection.execute(sql.see(at))
             snapshot = _begin(connection, share)
+            if endpoint.mask_key:
+                connection.execute(LET_MASK, (endpoint.mask_key,))
             session = _session(SOURCE, endpoint, link)
             session.snapshot = snapshot
         _check_read_only(session.identity)

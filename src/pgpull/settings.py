@@ -23,6 +23,8 @@ from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError
 from pgpull.recipes import Recipes
 
+MASK_KEY: Final = "PGPULL_MASK_KEY"
+
 _EMBEDDED: Final = "embedded"
 
 # Our names for the parts, and libpq's.
@@ -242,7 +244,8 @@ def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
 
 
 def _source(values: Mapping[str, str], where: str) -> Endpoint:
-    return _through(_group(_Way, values), _server(_group(_Server, values), where))
+    reached = _through(_group(_Way, values), _server(_group(_Server, values), where))
+    return replace(reached, mask_key=values.get(MASK_KEY) or os.environ.get(MASK_KEY, ""))
 
 
 def _server(side: _Side, where: str) -> Endpoint:

@@ -282,6 +282,13 @@ class Shape:
     privileges: frozenset[str] = frozenset()
     stored: TableName | None = None
     """Where its rows are, if not in the table of its name: an archive's are laid out."""
+    masks: tuple[tuple[str, str], ...] = ()
+    """Columns, and the SQL expressions that are read in place of their values."""
+
+    @property
+    def masked(self) -> frozenset[str]:
+        """The columns whose values are not read."""
+        return frozenset(name for name, _ in self.masks)
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, or None."""

@@ -118,7 +118,9 @@ def _look(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str]) -> l
 def _check_stretchable(plan: Plan) -> None:
     waits = next((tie.key.name for tie in plan.ties if tie.parents), None)
     why = ""
-    if plan.key is None or not plan.keys_as_text:
+    if plan.key_masked:
+        why = "has a masked key, which the server has no index for"
+    elif plan.key is None or not plan.keys_as_text:
         why = "has no key that could be sent to the server in a statement"
     elif waits:
         why = f"refers to rows that may come in a later stretch ({waits})"

@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 import psycopg
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, planning
+from pgpull import catalog, planning, privacy
 from pgpull.diagnosis import translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectionLost, PlanError
-from pgpull.model import Request, Window
+from pgpull.model import Request, Scope, Window
 from pgpull.periods import Counts, Period, Unit, finest_that_fits, fold
 from pgpull.requesting import DEFAULT_WINDOW, make_request
 from pgpull.sessions import Session, open_source, open_target
@@ -195,9 +195,17 @@ def _shapes(question: Question, source: Session, target: Session) -> dict[str, S
         if shape is None:
             raise catalog.missing_table(session, table, shapes.get(source.side))
         catalog.check_kind(session, shape)
+        if session is source:
+            shape, _ = privacy.masked(source, replace(question.request, scope=_scope(question)), shape)
         _check(question, session, shape)
         shapes[session.side] = shape
     return shapes
+
+
+def _scope(question: Question) -> Scope:
+    """The rows in scope, and the column that they are counted by."""
+    scope = question.request.scope
+    return replace(scope, window=scope.window or Window(question.column))
 
 
 def _check(question: Question, session: Session, shape: Shape) -> None:

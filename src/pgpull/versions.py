@@ -82,7 +82,7 @@ def recall(target: Session, source: Session, plan: Plan) -> Known | None:
         try:
             if not _one(target.connection, sql.EXISTS):
                 return None
-            binding = {"binding": _binding(plan, source.identity, target.identity)}
+            binding = {"binding": _binding(plan, source.identity, target.identity, source.endpoint.mask_key)}
             rows = target.connection.execute(sql.KNOWN, binding).fetchall()
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
             return None  # somebody else's table of that name, or none of our business
@@ -100,7 +100,7 @@ def remember(target: Session, source: Session, plan: Plan, known: Known) -> None
     Raises:
         ConnectionLost: the connection went away.
     """
-    binding = _binding(plan, source.identity, target.identity)
+    binding = _binding(plan, source.identity, target.identity, source.endpoint.mask_key)
     scope = _as_json(plan.request.scope)
     with translated(TARGET, target.connection):
         try:
@@ -157,13 +157,13 @@ def _one(connection: psycopg.Connection, question: Any) -> Any:
     return row and row[0]
 
 
-def _binding(plan: Plan, source: Identity, target: Identity) -> str:
+def _binding(plan: Plan, source: Identity, target: Identity, mask_key: str) -> str:
     """Return a checksum of all that must be as it was.
 
     The start of the source's server is part of it: a server that crashed, was restored to an earlier time, or
     was copied with its data counts the same transactions once more, but not without starting anew.
     """
-    facts = (
+    facts: tuple[object, ...] = (
         (source.system, source.oid, source.unbroken, plan.source.standing),
         (target.system, target.oid, plan.target.standing),
         str(plan.table),
@@ -172,6 +172,8 @@ def _binding(plan: Plan, source: Identity, target: Identity) -> str:
         plan.keys,
         plan.request.timezone,
     )
+    if plan.source.masks:
+        facts = (*facts, plan.source.masks, mask_key)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

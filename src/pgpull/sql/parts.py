@@ -20,8 +20,25 @@ def name_of(table: TableName) -> Identifier:
 
 
 def rows_of(shape: Shape) -> Composed:
-    """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it."""
-    return (SQL("") if shape.kind == "p" else SQL("ONLY ")) + name_of(shape.stored or shape.table)
+    """The table in a FROM or UPDATE: its own rows, not those of tables that inherit from it.
+
+    Where columns are masked, it is a subselect that has the masks in their place, so that nothing else can be
+    read. The planner takes such a one apart (prepjointree.c, is_simple_subquery): what is not asked for is not
+    computed, and indexes and ranges of pages serve conditions on the other columns.
+    """
+    rows = (SQL("") if shape.kind == "p" else SQL("ONLY ")) + name_of(shape.stored or shape.table)
+    if not shape.masks:
+        return rows
+    masks, alias = dict(shape.masks), Identifier(shape.table.name)
+    columns = [
+        SQL("{} AS {}").format(verbatim(masks[column.name]), Identifier(column.name))
+        if column.name in masks
+        else Identifier(column.name)
+        for column in shape.columns
+        if column.readable or column.name in masks
+    ]
+    inner = SQL(", ").join([SQL("ctid, xmin, tableoid"), *columns])
+    return SQL("(SELECT {} FROM {} AS {}) AS {}").format(inner, rows, alias, alias)
 
 
 def listed(names: Iterable[str], prefix: str = "") -> Composed:

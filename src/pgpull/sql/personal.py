@@ -1,0 +1,54 @@
+"""Questions about what looks personal: answered by counts and by names, never by values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgpull.masking import PERSONAL
+from pgpull.model import Scope
+from pgpull.shapes import Shape
+from pgpull.sql.parts import condition, rows_of
+from pgpull.sql.scrubbing import is_address, is_number
+
+# A key with a colon behind it, as one would name a variable: what else stands there may be somebody's address.
+_KEYS: Final = SQL(
+    "LATERAL (SELECT DISTINCT m[1] AS k FROM regexp_matches({}::text, {}, 'g') AS m) AS keys WHERE k ~* {}"
+)
+_KEY: Final = Literal(r'"([A-Za-z_][A-Za-z0-9_-]{0,62})"\s*:')
+
+
+def keys_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
+    """Ask for the keys that look personal in the first documents of a scope."""
+    some = SQL("SELECT {} FROM {}{} LIMIT {}").format(
+        Identifier(column), rows_of(shape), condition(scope, shape, timezone), rows
+    )
+    return SQL("SELECT DISTINCT k FROM ({}) AS s, {} ORDER BY k").format(some, _keys(column))
+
+
+def count_keys(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
+    """Count the documents that have a key which looks personal, key by key."""
+    every = SQL("SELECT {} FROM {}{}").format(
+        Identifier(column), rows_of(shape), condition(scope, shape, timezone)
+    )
+    return SQL("SELECT k, count(*) FROM ({}) AS s, {} GROUP BY k ORDER BY k").format(every, _keys(column))
+
+
+def _keys(column: str) -> Composed:
+    return _KEYS.format(Identifier("s", column), _KEY, Literal(PERSONAL))
+
+
+def count_values(shape: Shape, columns: Sequence[str], scope: Scope, timezone: str) -> Composed:
+    """Count the rows, and for each column those with a value, with an address in it, and with a long number."""
+    counts: list[Composable] = [SQL("count(*)")]
+    for name in columns:
+        text = SQL("{}::text").format(Identifier(name))
+        counts.append(SQL("count({})").format(Identifier(name)))
+        counts += [
+            SQL("count(*) FILTER (WHERE {})").format(found) for found in (is_address(text), is_number(text))
+        ]
+    return SQL("SELECT {} FROM {}{}").format(
+        SQL(", ").join(counts), rows_of(shape), condition(scope, shape, timezone)
+    )
