@@ -29,6 +29,7 @@ from pgpull.listening import Listener
 from pgpull.model import Comparison
 from pgpull.rehearsing import forecast, forecast_tables
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
+from pgpull.retrying import retry
 from pgpull.surveying import Survey, status
 
 
@@ -76,5 +77,6 @@ __all__ = [
     "load",
     "pull",
     "pull_tables",
+    "retry",
     "status",
 ]

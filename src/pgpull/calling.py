@@ -237,7 +237,7 @@ def run(
     source: Origin,
     target: Endpoint,
     *,
-    rejects: Path,
+    rejects: Path | RejectsFile,
     allowed: Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
     manners: Manners = Manners(),  # noqa: B008 - a frozen value
@@ -252,7 +252,7 @@ def run(
         _check_manners(manners)
     with (
         closing(open_target(target)) as local,
-        RejectsFile(rejects) as file,
+        RejectsFile(rejects) if isinstance(rejects, Path) else nullcontext(rejects) as file,
         nullcontext() if isinstance(source, Archive) else kept_open(source),
         nullcontext() if isinstance(source, Archive) else watched(source, manners.pause_when) as watch,
         Pace(manners.rate, watch, hears.noticed) as pace,

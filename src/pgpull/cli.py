@@ -10,11 +10,25 @@ import typer
 from pgpull import completing
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
-from pgpull.commands import Asked, Loading, Options, Version, checks, compares, failed, looks, pulls, rows
+from pgpull.commands import (
+    Asked,
+    Loading,
+    Options,
+    Retry,
+    Version,
+    checks,
+    compares,
+    failed,
+    looks,
+    pulls,
+    retries,
+    rows,
+    writing,
+)
 from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
-from pgpull.model import Job
+from pgpull.model import Job, OnConflict
 from pgpull.pages import OUTPUT, SETTINGS
 from pgpull.periods import Unit
 from pgpull.recipes import Recipes
@@ -185,6 +199,31 @@ def load_archive(
         window_names=_WINDOW_NAMES,
     )
     return Loading(archive, job)
+
+
+@app.command("retry", cls=Command)
+@retries
+def retry_rejects(
+    rejects: Annotated[
+        Path, typer.Argument(metavar="REJECTS", help="The file in which a pull has kept refused rows.")
+    ],
+    on_conflict: Annotated[
+        OnConflict, writing(metavar="skip|update", help="What happens to a row whose key is here already.")
+    ] = OnConflict.UPDATE,
+    *,
+    options: Options,  # noqa: ARG001
+) -> Retry:
+    """Load refused rows again: corrected ones, or as they are once their reason is gone.
+
+    Each line of the file is a row: correct what stands under "values", where a value is text as Postgres writes
+    it, or null. Rows that go in leave the file; those that are refused again stay there, with the new message.
+    When no row is left, the file is removed.
+
+    Examples:
+        pgpull retry askwealth.message.rejects.jsonl
+            Try them all again.
+    """
+    return Retry(rejects, on_conflict)
 
 
 @app.command("run", cls=Command)

@@ -30,6 +30,7 @@ from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
+from pgpull.retrying import retry
 from pgpull.settings import load, load_target, recipes
 from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
@@ -44,7 +45,15 @@ class Loading:
     job: Job
 
 
-Asked = Request | Job | Question | Matter | Inspection | Recipes | Loading
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Refused rows that are to be tried again."""
+
+    rejects: Path
+    on_conflict: OnConflict
+
+
+Asked = Request | Job | Question | Matter | Inspection | Recipes | Loading | Retry
 
 
 def _print_version(asked: bool) -> None:
@@ -67,7 +76,7 @@ Version = Annotated[
 ]
 
 rows = functools.partial(typer.Option, rich_help_panel=ROWS)
-_writing = functools.partial(typer.Option, rich_help_panel=WRITING)
+writing = functools.partial(typer.Option, rich_help_panel=WRITING)
 _along = functools.partial(typer.Option, rich_help_panel=ALONG)
 _safety = functools.partial(typer.Option, rich_help_panel=SAFETY)
 _server = functools.partial(typer.Option, rich_help_panel=SERVER)
@@ -93,24 +102,24 @@ class Options:
         None
     )
     on_conflict: Annotated[
-        OnConflict, _writing(metavar="skip|update", help="What happens to a row whose key is here already.")
+        OnConflict, writing(metavar="skip|update", help="What happens to a row whose key is here already.")
     ] = OnConflict.SKIP
     keep: Annotated[
         list[str] | None,
-        _writing(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
+        writing(metavar="COLUMN", help="An update leaves this local column alone. Repeatable."),
     ] = None
     mirror: Annotated[
-        bool, _writing("--mirror", help="Delete rows in scope here that the server no longer has.")
+        bool, writing("--mirror", help="Delete rows in scope here that the server no longer has.")
     ] = False
     replace: Annotated[
-        bool, _writing("--replace", help="Delete the scope here and load it anew, in one transaction.")
+        bool, writing("--replace", help="Delete the scope here and load it anew, in one transaction.")
     ] = False
-    batch_size: Annotated[int, _writing(min=1, metavar="N", help="Rows committed together at most.")] = (
+    batch_size: Annotated[int, writing(min=1, metavar="N", help="Rows committed together at most.")] = (
         DEFAULT_BATCH_ROWS
     )
     row_versions: Annotated[
         bool,
-        _writing(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
+        writing(help="Remember transaction numbers, in the schema pgpull here, to make updates quick."),
     ] = True
     with_parents: Annotated[
         bool, _along("--with-parents", help="Bring the rows, too, that pulled rows refer to.")
@@ -297,6 +306,14 @@ def checks(command: Callable[..., Inspection]) -> Callable[..., None]:
     return _expanded(command, (*_LOOKING, "allow_target"))
 
 
+def retries(command: Callable[..., Retry]) -> Callable[..., None]:
+    """Make a command that tries rows again, as :func:`looks` makes one: it may lose connections."""
+    return _expanded(command, ("env_file", "log_file", "version", "json", "quiet", "verbose", *_RETRYING))
+
+
+_RETRYING = ("allow_target", "retries")
+
+
 def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     hints = get_type_hints(Options, include_extras=True)
@@ -365,6 +382,8 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             target = load_target(options.env_file)
             with whole(asked.archive) as archive:
                 return _move(reporter, options, asked.job, archive, target)
+        case Retry():
+            return _retry(reporter, options, asked)
         case Job():
             settings = load(options.env_file)
             return _move(reporter, options, asked, settings.source, settings.target)
@@ -425,6 +444,19 @@ def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target
         reporter.finished(summary.reports[0])
     else:
         reporter.summed_up(summary)
+    return summary.exit_code
+
+
+def _retry(reporter: Reporter, options: Options, asked: Retry) -> int:
+    summary = retry(
+        asked.rejects,
+        target=load_target(options.env_file),
+        on_conflict=asked.on_conflict,
+        allow_target=options.allow_target or (),
+        retries=options.retries,
+        listener=reporter,
+    )
+    reporter.summed_up(summary)
     return summary.exit_code
 
 

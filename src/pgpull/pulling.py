@@ -239,7 +239,7 @@ class TablePull:
             self._tell()
             raise TooManyRejects(
                 f"{self.tally.failed} of {self.tally.fetched} rows were refused, more than {limit} allowed",
-                f"see why in {self._bench.rejects.path}; what was committed stays",
+                f"see why in {self._bench.rejects.shown}; what was committed stays",
             )
 
     def rolled_back(self, tally: Tally, deleted: int) -> None:
@@ -307,5 +307,5 @@ class TablePull:
             snapshot=source.identity.now,
             passes=passes,
             verified=self.plan.request.verify,
-            rejects=self._bench.rejects.path if self.tally.failed else None,
+            rejects=self._bench.rejects.shown if self.tally.failed else None,
         )

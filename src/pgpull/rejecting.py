@@ -6,16 +6,18 @@ fields are taken apart; those in a binary form are spelled out by the target its
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import psycopg
 from psycopg.generators import execute
@@ -28,6 +30,9 @@ from pgpull.model import Plan, Wire
 from pgpull.results import Reject
 from pgpull.shapes import Column, ForeignKey, TableName, quoted
 from pgpull.streams import Batch, fields
+
+if sys.platform != "win32":
+    import fcntl
 
 _FOREIGN_KEY_VIOLATION = "23503"
 
@@ -46,11 +51,23 @@ def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycop
     Raises:
         psycopg.Error: the connection went away.
     """
-    return reject_with(plan, _values(plan, batch, connection), error)
+    cells = _cells(plan, batch, connection)
+    values = {name: None if cell is None else _readable(cell) for name, cell in cells.items()}
+    odd = {name: cell.hex() for name, cell in cells.items() if cell is not None and not _is_utf8(cell)}
+    return reject_with(plan, values, error, odd)
 
 
-def reject_with(plan: Plan, values: Mapping[str, str | None], error: psycopg.Error) -> Reject:
-    """Make a reject of a row's values, spelled out, and what the target said of them."""
+def reject_with(
+    plan: Plan, values: Mapping[str, str | None], error: psycopg.Error, odd: Mapping[str, str] | None = None
+) -> Reject:
+    """Make a reject of a row's values, spelled out, and what the target said of them.
+
+    Args:
+        plan: what was being done.
+        values: of the columns that travel.
+        error: what the target said.
+        odd: the bytes of those that are no UTF-8, in hexadecimal digits.
+    """
     diagnosis = error.diag
     in_context = _COLUMN_IN_CONTEXT.search(diagnosis.context or "")
     return Reject(
@@ -62,6 +79,7 @@ def reject_with(plan: Plan, values: Mapping[str, str | None], error: psycopg.Err
         fact=fact(error),
         message="; ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail))),
         constraint=diagnosis.constraint_name,
+        odd=odd or {},
         column=diagnosis.column_name or (in_context[1] if in_context else None),
     )
 
@@ -90,7 +108,7 @@ def orphan(plan: Plan, row: Sequence[str | None], key: ForeignKey) -> Reject:
     )
 
 
-def _values(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[str, str | None]:
+def _cells(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[str, bytes | None]:
     cells = fields(batch.rows[0], batch.wire)
     columns = {column.name: column for column in plan.target.columns}
     return {
@@ -99,14 +117,26 @@ def _values(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[st
     }
 
 
-def _spelled(cell: bytes, column: Column, wire: Wire, connection: psycopg.Connection) -> str:
+def _spelled(cell: bytes, column: Column, wire: Wire, connection: psycopg.Connection) -> bytes:
     if wire is Wire.BINARY and not _is_text(column):
         connection.pgconn.send_query_params(sql.SPELL, [cell], [column.type.oid], [1])
         [result] = connection.wait(execute(connection.pgconn))
         if result.status != ExecStatus.TUPLES_OK:
-            return f"\\x{cell.hex()}"
+            return f"\\x{cell.hex()}".encode()
         cell = result.get_value(0, 0) or b""
+    return cell
+
+
+def _readable(cell: bytes) -> str:
     return cell.decode("utf-8", "backslashreplace")
+
+
+def _is_utf8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_text(column: Column) -> bool:
@@ -126,6 +156,21 @@ def open_private(path: Path | str) -> int:
     return handle
 
 
+def hold_alone(file: IO[bytes]) -> bool:
+    """Keep others from a rejects file until it is closed; tell if nobody is at work on it."""
+    return _locked(file.fileno(), alone=True)
+
+
+def _locked(number: int, *, alone: bool) -> bool:
+    if sys.platform == "win32":  # whose own locks would keep people from reading it, too
+        return True
+    try:
+        fcntl.flock(number, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class RejectsFile:
     """A JSON-lines file of rejects, made with the first one, added to if it is there already.
 
@@ -133,10 +178,12 @@ class RejectsFile:
 
     Args:
         path: where it is to be.
+        shown: what it is called, if not by its path.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shown: Path | None = None) -> None:
         self.path = path
+        self.shown = shown or path
         self.count = 0
         self._file: FileIO | None = None
         self._start = 0
@@ -198,6 +245,9 @@ class RejectsFile:
     def _open(self) -> FileIO:
         # nothing is buffered: a full disk shows at the row, not at the end
         file = FileIO(open_private(self.path), "a")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and not _locked(file.fileno(), alone=False):
+            file.close()
+            raise BlockingIOError(errno.EWOULDBLOCK, "a retry is at work on it")
         self._start = os.fstat(file.fileno()).st_size
         return file
 
@@ -212,4 +262,5 @@ def _record(reject: Reject) -> dict[str, object]:
         "column": reject.column,
         "message": reject.message,
         "values": reject.values,
+        **({"bytes": reject.odd} if reject.odd else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class Reject:
     message: str
     constraint: str | None = None
     column: str | None = None
+    odd: Mapping[str, str] = field(default_factory=dict)
+    """The bytes of values that are no UTF-8, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
