@@ -13,7 +13,7 @@ SOURCE = Path(pgpull.__file__).parent
 # From the ground up; a module imports only from floors below its own.
 FLOORS = [
     {"errors", "inheriting"},
-    {"asking", "bastions", "embedded"},
+    {"asking", "bastions", "embedded", "outlets"},
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"masking"},
     {"manners", "model", "relations"},

@@ -1,5 +1,6 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
+import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -507,4 +508,8 @@ def single(command: Callable[..., None]) -> typer.Typer:
 
 def main() -> None:
     """Run the ``pgpull`` command."""
-    app()
+    try:
+        app()
+    except OSError as error:  # help and the like; what a command fails at, it tells itself
+        sys.stdout = sys.stderr
+        sys.exit(f"error: stdout cannot be written: {error.strerror}")

@@ -23,6 +23,7 @@ from pgpull.errors import PgpullError, UsageError
 from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.origins import Origin
+from pgpull.outlets import CLOSED, OutputClosed
 from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.reading import whole
@@ -355,9 +356,12 @@ def _carried_out(options: Options, asked: Callable[[], Asked]) -> int:
         return failed(Reporter(machine=options.json), error)
     with reporter:
         try:
-            return _do(reporter, options, asked())
+            return reporter.ended(_do(reporter, options, asked()))
         except PgpullError as error:
             return failed(reporter, error)
+        except OutputClosed:
+            reporter.left()
+            return CLOSED
         except KeyboardInterrupt:
             reporter.interrupted()
             return 130

@@ -37,6 +37,7 @@ CODES: Final = (
     ("3", "nothing was written: no connection, an unsafe target, two sides that do not fit"),
     ("4", "not every row is in: some were refused, or the run ended early; whole batches are in"),
     ("5", "the two sides differ"),
+    ("6", "all is done, and stdout could not be written"),
     ("130", "you pressed Ctrl-C; whole batches are in"),
 )
 """What exit codes mean, where a command says nothing closer."""

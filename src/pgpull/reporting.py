@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Final, Self, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +28,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from pgpull import outlets
 from pgpull.errors import PgpullError, SettingsError
 from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
 from pgpull.listening import Listener
@@ -130,8 +131,10 @@ class Reporter(Listener):
         self, *, machine: bool = False, quiet: bool = False, verbose: bool = False, log_file: Path | None = None
     ) -> None:
         self._machine, self._quiet, self._verbose = machine, quiet, verbose
-        self._out = Console(stderr=machine, highlight=False, quiet=quiet)
-        self._errors = Console(stderr=True, highlight=False)
+        self._stdout, stderr = outlets.stdout(self._cannot_say), outlets.stderr()
+        words = stderr if machine else self._stdout
+        self._out = Console(file=cast(IO[str], words), highlight=False, quiet=quiet)
+        self._errors = Console(file=cast(IO[str], stderr), highlight=False)
         self._log = _open_log(log_file, self._warn) if log_file else None
         self._spinner: Status | None = None
         self._bar: Progress | None = None
@@ -367,6 +370,17 @@ class Reporter(Listener):
             self._errors.print(Text(frames), soft_wrap=True)
         self._print_json("error", {"error": fact, "hint": hint}, 1)
 
+    def ended(self, exit_code: int) -> int:
+        """Return the exit code of a run that ended with one, by whether it could be told."""
+        return exit_code or (outlets.UNWRITTEN if self._stdout.failed else 0)
+
+    def left(self) -> None:
+        """Hear that nobody reads what is said any more; only the log file is told."""
+        self._record(logging.INFO, f"ended, as nobody reads stdout any more; {self._kept}")
+
+    def _cannot_say(self, why: str) -> None:
+        self._warn(f"stdout cannot be written any more: {why}; what was asked for goes on")
+
     @property
     def _kept(self) -> str:
         return "whole batches are in" if self._writes else "nothing was written"
@@ -386,7 +400,9 @@ class Reporter(Listener):
         """Print the one object that a machine gets, as schemas/output.json says for its kind."""
         if self._machine:
             tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
-            print(json.dumps({"kind": kind, **facts, **tally, "exit_code": exit_code}, ensure_ascii=False))
+            text = json.dumps({"kind": kind, **facts, **tally, "exit_code": exit_code}, ensure_ascii=False)
+            self._stdout.write(f"{text}\n")
+            self._stdout.flush()
 
     def _print_lines(self, lines: list[tuple[str, str]]) -> None:
         for label, text in lines:
