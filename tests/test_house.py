@@ -40,7 +40,7 @@ FLOORS = [
     {"picture"},
     {"reporting", "settings"},
     {"completing", "manual"},
-    {"commands", "demo", "fixtures"},
+    {"commands", "demo", "fixtures", "hooks"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
