@@ -46,6 +46,7 @@ def commands() -> list[str]:
         "pgpull status",
         "pgpull diff",
         "pgpull check",
+        "pgpull export",
         "python data_migrations/",
     )
     return sorted({line for line in lines if line.startswith(ours)})
@@ -84,6 +85,7 @@ def test_each_command_shown_does_what_it_should(command: str) -> None:
         "--status": "newest here",
         "diff": "missing here",
         "check": "a pull can run",
+        "export": "archived",
     }
     assert next((proof[word] for word in words if word in proof), "fetched") in done.stdout
 
@@ -104,6 +106,7 @@ def test_every_option_is_on_the_operators_page_and_every_documented_one_exists()
         ["-m", "pgpull", "status"],
         ["-m", "pgpull", "diff"],
         ["-m", "pgpull", "check"],
+        ["-m", "pgpull", "export"],
         ["-m", "pgpull", "run"],
     ):
         command, wide = [sys.executable, *words, "--help"], {**os.environ, "COLUMNS": "200"}

@@ -5,10 +5,12 @@
 >>> report.tally.inserted  # doctest: +SKIP
 """
 
-from pgpull.calling import load, pull, pull_tables
+from pgpull.archives import Manifest
+from pgpull.calling import export, load, pull, pull_tables
 from pgpull.checking import check
 from pgpull.diffing import diff
 from pgpull.errors import (
+    ArchiveError,
     Conflict,
     ConnectFailed,
     ConnectionLost,
@@ -24,6 +26,7 @@ from pgpull.errors import (
     UnsafeTarget,
     UsageError,
 )
+from pgpull.exporting import Exported
 from pgpull.findings import Checkup, Finding
 from pgpull.listening import Listener
 from pgpull.model import Comparison
@@ -42,16 +45,19 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "ArchiveError",
     "Checkup",
     "Comparison",
     "Conflict",
     "ConnectFailed",
     "ConnectionLost",
     "Difference",
+    "Exported",
     "Failure",
     "Finding",
     "Forecast",
     "Listener",
+    "Manifest",
     "Outlook",
     "Passing",
     "PgpullError",
@@ -72,6 +78,7 @@ __all__ = [
     "__version__",
     "check",
     "diff",
+    "export",
     "forecast",
     "forecast_tables",
     "load",

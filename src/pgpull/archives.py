@@ -176,7 +176,8 @@ def _check_table(table: ArchivedTable) -> None:
         raise ArchiveError(f"{MANIFEST} says of a file of {table.table} what cannot be", _ANEW)
     if (rows := sum(file.rows for file in table.files)) != table.rows:
         raise ArchiveError(f"{MANIFEST} counts {table.rows} rows of {table.table}, and {rows} in files", _ANEW)
-    if unknown := [name for name in table.columns if table.shape.column(name) is None]:
+    named = {column.name for column in table.shape.columns}
+    if unknown := [name for name in table.columns if name not in named]:
         raise ArchiveError(f"{MANIFEST} does not say what {table.table}.{unknown[0]} is", _ANEW)
     if twice := _twice(table.columns):
         raise ArchiveError(f"{MANIFEST} names {table.table}.{twice} twice", _ANEW)

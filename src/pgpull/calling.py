@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final, Literal, TypedDict, Unpack
 
 from sqlalchemy.engine import URL
 
+from pgpull.archives import Compression, Format
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import UsageError
+from pgpull.exporting import Exported, export_to
 from pgpull.listening import Listener
 from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
 from pgpull.origins import Origin
 from pgpull.pacing import Pace
+from pgpull.packing import Export
 from pgpull.patience import DEFAULT_RETRIES, Patience
+from pgpull.places import place_of
 from pgpull.pulling import Bench
 from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
-from pgpull.requesting import Words, default_rejects, make_job, make_request
+from pgpull.requesting import RowWords, Words, default_rejects, make_job, make_request
 from pgpull.results import Report, Summary
 from pgpull.running import walk
 from pgpull.sessions import open_target
@@ -211,6 +215,80 @@ def load(
     )
     with whole(archive) as found:
         return _run(job, found, target, way or {})
+
+
+def export(
+    *tables: str,
+    source: str | URL | Endpoint,
+    to: str | Path,
+    format: Format = "csv",
+    compress: Compression | None = None,
+    by: Literal["month"] | None = None,
+    overwrite: bool = False,
+    exclude: Sequence[str] = (),
+    way: Way | None = None,
+    **words: Unpack[RowWords],
+) -> Exported:
+    """Write the rows of tables, or those in scope, to an archive: files with a manifest.
+
+    Args:
+        tables: names or patterns: ``"askwealth.document"``, ``"askwealth.*"``.
+        source: URL of the server's database, only ever read.
+        to: a folder, or a URL that fsspec knows: ``"s3://bucket/folder"``.
+        format: ``"csv"``, as COPY writes it, or ``"parquet"``.
+        compress: ``"gzip"`` or ``"zstd"``; Parquet is compressed by zstd unless named.
+        by: ``"month"`` gives each month of the window's column a folder of its own.
+        overwrite: whether an archive that stands there may go.
+        exclude: names or patterns of tables that stay out of it.
+        way: how it goes on: ``retries``, ``jobs``, ``max_rate``, ``pause_when``, ``listener``, as :func:`pull`
+            has them.
+        words: which rows of each table, and ``without`` which columns, as :func:`pull` has them.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: an argument makes no sense, or a library is not installed.
+        Refused: there is no connection, or something cannot be read or written.
+        Stopped: the source went away, or gave up. No archive was written.
+    """
+    first = tables[0] if tables else ""
+    if by is not None:
+        words["months"] = True
+    request = make_request(TableName("", first), **words)
+    asked = Export(
+        job=make_job(tables, request, exclude=exclude),
+        to=place_of(to),
+        format=format,
+        compression=compress,
+        by_month=by is not None,
+        overwrite=overwrite,
+    )
+    way = way or {}
+    manners = Manners.of(
+        jobs=way.get("jobs"), max_rate=way.get("max_rate", ()), pause_when=way.get("pause_when", ())
+    )
+    retries, hears = way.get("retries", DEFAULT_RETRIES), way.get("listener")
+    return run_export(asked, endpoint_of(source, "source"), retries=retries, manners=manners, listener=hears)
+
+
+def run_export(
+    asked: Export,
+    source: Endpoint,
+    *,
+    retries: int = DEFAULT_RETRIES,
+    manners: Manners = Manners(),  # noqa: B008 - a frozen value
+    listener: Listener | None = None,
+) -> Exported:
+    """Write an archive; see :func:`pgpull.export`."""
+    hears = listener or Listener()
+    with (
+        kept_open(source),
+        watched(source, manners.pause_when) as watch,
+        Pace(manners.rate, watch, hears.noticed) as pace,
+    ):
+        jobs = manners.jobs or default_jobs()
+        return export_to(asked, source, jobs, pace, Patience(retries, hears.noticed), hears)
 
 
 def _run(job: Job, source: str | URL | Origin, target: str | URL | Endpoint, way: Way) -> Summary:

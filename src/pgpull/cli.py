@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pgpull import completing
+from pgpull.archives import Compression
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
 from pgpull.commands import (
@@ -19,6 +22,7 @@ from pgpull.commands import (
     Version,
     checks,
     compares,
+    exports,
     failed,
     looks,
     pulls,
@@ -30,8 +34,10 @@ from pgpull.diffing import Matter
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
-from pgpull.pages import OUTPUT, SETTINGS
+from pgpull.packing import Export
+from pgpull.pages import ARCHIVE, OUTPUT, SETTINGS
 from pgpull.periods import Unit
+from pgpull.places import place_of
 from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
 from pgpull.settings import recipes
@@ -97,6 +103,32 @@ Where = Annotated[str | None, rows(metavar="SQL", help="Only rows that meet a co
 _WINDOW_NAMES = ("--since", "--until")
 
 
+_archive = partial(typer.Option, rich_help_panel=ARCHIVE)
+
+
+class FileFormat(StrEnum):
+    """What an archive's files are."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Packing(StrEnum):
+    """How an archive's files are compressed."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+_COMPRESSIONS: dict[Packing, Compression] = {Packing.GZIP: "gzip", Packing.ZSTD: "zstd"}
+
+
+class By(StrEnum):
+    """What an archive's folders stand for."""
+
+    MONTH = "month"
+
+
 Tables = Annotated[
     list[str],
     typer.Argument(
@@ -156,6 +188,84 @@ def pull(
         equals=_equals(equals),
         where=where,
         window_names=_WINDOW_NAMES,
+    )
+
+
+@app.command(cls=Command)
+@exports
+def export(
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCHEMA.TABLE...",
+            autocompletion=completing.tables,
+            help="Tables of the server; askwealth.* means several.",
+        ),
+    ],
+    to: Annotated[
+        str, _archive("--to", metavar="DIR|URL", help="Where it goes: a folder, or s3://bucket/folder.")
+    ],
+    exclude: Exclude = None,
+    since: Since = None,
+    until: Until = None,
+    window: WindowColumn = None,
+    equals: Equals = None,
+    where: Where = None,
+    file_format: Annotated[
+        FileFormat, _archive("--format", metavar="csv|parquet", help="What its files are.")
+    ] = FileFormat.CSV,
+    compress: Annotated[
+        Packing | None,
+        _archive(metavar="gzip|zstd", help="How they are compressed (default: CSV not, Parquet by zstd)."),
+    ] = None,
+    by: Annotated[
+        By | None, _archive(metavar="month", help="A folder for each month of the window's column.")
+    ] = None,
+    overwrite: Annotated[
+        bool, _archive("--overwrite", help="Replace an archive that stands there, once this one is whole.")
+    ] = False,
+    *,
+    options: Options,
+) -> Export:
+    """Write the rows of tables, or those in scope, to an archive. Nothing is written to a database.
+
+    An archive is a folder of files with a manifest, or the same in an object store: one person takes it, and a
+    team loads it without asking the server again. All tables are read at one instant. It stands under its name
+    only when it is whole; what a killed export leaves is replaced by the next.
+
+    Examples:
+        pgpull export askwealth.message --since 2025-01-01 --to messages --overwrite
+            The messages of a time, as CSV.
+        pgpull export "askwealth.*" --to nightly --compress zstd --overwrite
+            A whole schema, in small files.
+        pgpull export askwealth.message --to lake --format parquet --by month --overwrite
+            For DuckDB, Spark or Trino: Parquet, a folder a month.
+
+    Exit codes:
+        0    the archive is whole
+        1    a bug in pgpull
+        2    an option or a setting makes no sense, or a library is not installed
+        3    no archive was written: no connection, no such table, no place for it, or the server went away
+        130  you pressed Ctrl-C; no archive was written
+    """
+    job = options.job(
+        tables,
+        exclude or (),
+        since=since,
+        until=until,
+        window=window,
+        equals=_equals(equals),
+        where=where,
+        window_names=_WINDOW_NAMES,
+        months=bool(by) or None,
+    )
+    return Export(
+        job=job,
+        to=place_of(to),
+        format="parquet" if file_format is FileFormat.PARQUET else "csv",
+        compression=_COMPRESSIONS[compress] if compress else None,
+        by_month=by is not None,
+        overwrite=overwrite,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from pgpull import completing
-from pgpull.calling import run
+from pgpull.calling import run, run_export
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
 from pgpull.endpoints import Endpoint
@@ -24,6 +24,7 @@ from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
 from pgpull.origins import Origin
 from pgpull.outlets import CLOSED, OutputClosed
+from pgpull.packing import Export
 from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.reading import whole
@@ -32,7 +33,7 @@ from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
 from pgpull.retrying import retry
-from pgpull.settings import load, load_target, recipes
+from pgpull.settings import load, load_source, load_target, recipes
 from pgpull.shapes import TableName, TablePattern
 from pgpull.surveying import Question, survey
 
@@ -54,7 +55,7 @@ class Retry:
     on_conflict: OnConflict
 
 
-Asked = Request | Job | Question | Matter | Inspection | Recipes | Loading | Retry
+Asked = Export | Request | Job | Question | Matter | Inspection | Recipes | Loading | Retry
 
 
 def _print_version(asked: bool) -> None:
@@ -315,6 +316,11 @@ def retries(command: Callable[..., Retry]) -> Callable[..., None]:
 _RETRYING = ("allow_target", "retries")
 
 
+def exports(command: Callable[..., Export]) -> Callable[..., None]:
+    """Make a command that reads the server and writes files, as :func:`looks` makes one."""
+    return _expanded(command, (*_LOOKING, "without", "jobs", "max_rate", "pause_when", "retries"))
+
+
 def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     hints = get_type_hints(Options, include_extras=True)
@@ -378,6 +384,8 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             return _diff(reporter, options, asked)
         case Inspection():
             return _check(reporter, options, asked)
+        case Export():
+            return _export(reporter, options, asked)
         case Request():
             return _do(reporter, options, options.job_of(asked))
         case Recipes():
@@ -462,6 +470,14 @@ def _retry(reporter: Reporter, options: Options, asked: Retry) -> int:
     )
     reporter.summed_up(summary)
     return summary.exit_code
+
+
+def _export(reporter: Reporter, options: Options, asked: Export) -> int:
+    reporter.only_looks()
+    source = load_source(options.env_file)
+    exported = run_export(asked, source, retries=options.retries, manners=options.manners, listener=reporter)
+    reporter.exported(exported)
+    return 0
 
 
 def _offer(reporter: Reporter, offered: Recipes) -> int:

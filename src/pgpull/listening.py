@@ -39,5 +39,11 @@ class Listener:
     def done(self, report: Report) -> None:
         """A table is through, one of several."""
 
+    def packing(self, plans: Sequence[Plan], source: Session, archive: str) -> None:
+        """The server was looked at; its tables are about to be exported. Again if it was lost."""
+
+    def packed(self, rows: int, size: int) -> None:
+        """Some more rows were read for an archive: rows and bytes of all tables so far."""
+
     def failed_at(self, failure: Failure) -> None:
         """A table could not be pulled, one of several; the others go on."""

@@ -21,6 +21,7 @@ from rich.text import Text
 # What options are for, in the order in which a page has them.
 ROWS: Final = "Which rows"
 WRITING: Final = "How they are written here"
+ARCHIVE: Final = "The archive"
 ALONG: Final = "What comes along"
 SAFETY: Final = "To be on the safe side"
 SERVER: Final = "Load on the server"
@@ -28,7 +29,7 @@ SETTINGS: Final = "Settings"
 OUTPUT: Final = "Output"
 _OTHER: Final = "Options"
 HELP: Final = "Help"
-_ORDER: Final = (ROWS, WRITING, ALONG, SAFETY, SERVER, _OTHER, SETTINGS, OUTPUT, HELP)
+_ORDER: Final = (ROWS, WRITING, ARCHIVE, ALONG, SAFETY, SERVER, _OTHER, SETTINGS, OUTPUT, HELP)
 
 CODES: Final = (
     ("0", "every row in scope is in"),

@@ -136,7 +136,7 @@ def check_scope(scope: Scope, shape: Shape) -> None:
     """
     for name, _ in scope.equals:
         if shape.column(name) is None:
-            raise _no_such_column(shape, name)
+            raise no_such_column(shape, name)
     if scope.window is not None:
         _check_window(scope.window, shape)
 
@@ -166,7 +166,8 @@ def _check_window(window: Window, shape: Shape) -> None:
         )
 
 
-def _no_such_column(shape: Shape, name: str) -> PlanError:
+def no_such_column(shape: Shape, name: str) -> PlanError:
+    """Say that a table lacks a column, and which it has."""
     names = _listed(column.name for column in shape.columns)
     return PlanError(f"{shape.table} has no column {name}", f"its columns: {names}")
 
@@ -183,7 +184,16 @@ def _statement(composed: Composed) -> str:
 
 
 def _check_readable(looked: Looked) -> None:
-    _check_granted("the server", looked.source, ("SELECT",), looked.source_identity.role)
+    check_readable(looked.source, looked.source_identity.role)
+
+
+def check_readable(source: Shape, role: str) -> None:
+    """Make sure that a role may read a table of the server, or some of its columns.
+
+    Raises:
+        PlanError: it may not.
+    """
+    _check_granted("the server", source, ("SELECT",), role)
 
 
 def _check_writable(request: Request, looked: Looked) -> None:
@@ -224,10 +234,10 @@ def _check_named_columns(request: Request, source: Shape, target: Shape) -> None
     """A name that is wrong would bring what was to be left out."""
     for name in request.without:
         if source.column(name) is None and target.column(name) is None:
-            raise _no_such_column(source, name)
+            raise no_such_column(source, name)
     for name in request.keep:
         if target.column(name) is None:
-            raise _no_such_column(target, name)
+            raise no_such_column(target, name)
     if request.keep and request.replace:
         raise PlanError(
             f"--replace would lose the local {_listed(request.keep)} of {target.table} that is to be kept",
@@ -246,13 +256,22 @@ def _shared_columns(request: Request, source: Shape, target: Shape, role: str) -
             f" {_listed(c.name for c in source.columns)}; local has {_listed(c.name for c in target.columns)}",
             f"run on local: {_statement(hints.add_columns(target.table, theirs))}" if theirs else "",
         )
-    hidden = [c.name for c in shared if not _theirs(source, c).readable]
+    check_columns_readable(source, [_theirs(source, c) for c in shared], role)
+    return tuple(c.name for c in shared)
+
+
+def check_columns_readable(source: Shape, columns: Iterable[Column], role: str) -> None:
+    """Make sure that a role may read some columns of a table of the server.
+
+    Raises:
+        PlanError: it may not.
+    """
+    hidden = [column.name for column in columns if not column.readable]
     if hidden:
         raise PlanError(
             f"column {_listed(hidden)} of the server's {source.table} may not be read",
             f"have its owner run: {_statement(hints.grant_columns(hidden, source.table, role))}",
         )
-    return tuple(c.name for c in shared)
 
 
 def _theirs(source: Shape, column: Column) -> Column:

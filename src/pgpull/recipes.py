@@ -187,7 +187,7 @@ def _request(table: TableName, standing: Words, said: Words) -> Request:
     A standing window only says which column windows stand on: it waits for one with an end.
     """
     words = {**standing, **said}
-    if "window" not in said and not any(words.get(name) for name in ("since", "until", "new")):
+    if "window" not in said and not any(words.get(name) for name in ("since", "until", "new", "months")):
         words.pop("window", None)
     return make_request(table, **words)
 

@@ -30,6 +30,7 @@ from rich.text import Text
 
 from pgpull import outlets
 from pgpull.errors import PgpullError, SettingsError
+from pgpull.exporting import Exported
 from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
 from pgpull.listening import Listener
 from pgpull.model import Plan, Strategy
@@ -46,6 +47,9 @@ from pgpull.wording import (
     difference_lines,
     done_line,
     example_lines,
+    export_json,
+    export_line,
+    export_lines,
     failures_text,
     forecast_json,
     forecast_lines,
@@ -55,11 +59,14 @@ from pgpull.wording import (
     outcome_lines,
     outlook_json,
     outlook_line,
+    pace_of,
     pace_text,
     plan_lines,
     reject_text,
+    size_text,
     summary_json,
     tally_text,
+    time_text,
 )
 
 _SHOWN_REJECTS: Final = 20
@@ -181,15 +188,17 @@ class Reporter(Listener):
     def progressed(self, tally: Tally, size: int) -> None:
         """Move the bar, or print a line now and then."""
         self._tally = tally
-        now = time.monotonic()
-        pace = pace_text(tally, size, now - self._started)
+        pace = pace_text(tally, size, time.monotonic() - self._started)
         self._record(logging.DEBUG, f"{tally_text(tally)}; {pace}")
+        self._came(tally.fetched, pace)
+
+    def _came(self, rows: int, pace: str) -> None:
+        now = time.monotonic()
         if self._bar is not None:
-            total = max(self._expected, tally.fetched)
-            self._bar.update(self._task, completed=tally.fetched, total=total, pace=pace)
+            self._bar.update(self._task, completed=rows, total=max(self._expected, rows), pace=pace)
         if self._verbose or (self._bar is None and now - self._told >= _PLAIN_SECONDS):
             self._told = now
-            self._say(f"{tally.fetched:,} rows so far, {pace}")
+            self._say(f"{rows:,} rows so far, {pace}")
 
     def rejected(self, reject: Reject) -> None:
         """Say which row was refused and why; a flood goes to the files only."""
@@ -250,6 +259,34 @@ class Reporter(Listener):
         line = done_line(report)
         self._say(line, "red" if report.tally.failed else "green")
         self._record(logging.INFO, line)
+
+    def packing(self, plans: Sequence[Plan], source: Session, archive: str) -> None:
+        """Print the banner of an export, and begin to show progress."""
+        self._stop_bar()
+        self._print_lines(export_lines(plans, source, archive))
+        self._expected = sum(plan.estimate.rows for plan in plans if plan.estimate)
+        self._started = self._told = time.monotonic()
+        self._start_bar()
+
+    def packed(self, rows: int, size: int) -> None:
+        """Move the bar, or print a line now and then."""
+        pace = pace_of(rows, size, time.monotonic() - self._started)
+        self._record(logging.DEBUG, f"{rows:,} rows so far, {pace}")
+        self._came(rows, pace)
+
+    def exported(self, exported: Exported) -> None:
+        """Print what an archive holds."""
+        self._stop_bar()
+        for table in exported.manifest.tables:
+            line = export_line(table)
+            self._say(line, "green")
+            self._record(logging.INFO, line)
+        whole = f"archived {exported.manifest.rows:,} rows in {exported.archive}"
+        seconds = f"{size_text(exported.bytes)} in {time_text(exported.seconds)}"
+        self._say(whole, "bold green")
+        self._say(f"{seconds}; as of {exported.manifest.snapshot.isoformat(timespec='seconds')}")
+        self._record(logging.INFO, f"{whole}; {seconds}")
+        self._print_json("export", export_json(exported), 0)
 
     def failed_at(self, failure: Failure) -> None:
         """Say which of several tables could not be pulled, and why."""

@@ -37,6 +37,7 @@ class ScopeWords(TypedDict, total=False):
     where: str | None
     timezone: str
     window_names: tuple[str, str]
+    months: bool
 
 
 class RowWords(ScopeWords, total=False):
@@ -141,7 +142,7 @@ def _scope(words: ScopeWords, timezone: str, new: bool) -> Scope:
     end = None if until is None else instant(until, timezone, names[1])
     ordered(first, end, names)
     equals, where = words.get("equals") or {}, words.get("where")
-    needed = bool(first or end or new)
+    needed = bool(first or end or new or words.get("months"))
     _check_filters(None if needed else window, equals, where)
     return Scope(
         window=Window(window or DEFAULT_WINDOW, first, end) if needed else None,

@@ -84,6 +84,19 @@ class Writing:
             self._place.remote.put_file(str(made), self._place.below(path))
             made.unlink()
 
+    def again(self, path: str) -> Path:
+        """Return a file that was kept, to be changed and kept again.
+
+        Raises:
+            ArchiveError: it cannot be had.
+        """
+        made = self._folder / path
+        with said_clearly(self._place):
+            if self._place.remote is not None:
+                open_new(made).close()
+                self._place.remote.get_file(self._place.below(path), str(made))
+        return made
+
     def complete(self, manifest: Manifest) -> None:
         """Write the manifest: the archive is whole now.
 

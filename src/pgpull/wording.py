@@ -11,7 +11,10 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
+from pgpull.archives import ArchivedTable
+from pgpull.exporting import Exported
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
+from pgpull.packing import narrowed
 from pgpull.recipes import Parameter, Recipes
 from pgpull.resolving import is_local
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
@@ -75,7 +78,12 @@ def outcome_lines(report: Report) -> list[str]:
 
 def pace_text(tally: Tally, size: int, seconds: float) -> str:
     """Return how much came in how long."""
-    rate = tally.fetched / seconds if seconds else 0
+    return pace_of(tally.fetched, size, seconds)
+
+
+def pace_of(rows: int, size: int, seconds: float) -> str:
+    """Return how much was read in how long."""
+    rate = rows / seconds if seconds else 0
     return f"{size_text(size)} in {time_text(seconds)}, {rate:,.0f} rows/s"
 
 
@@ -201,6 +209,57 @@ def _origin(source: Session) -> str:
         archive = source.substitute.archive
         return f"the archive {archive.name}, of {archive.manifest.source}"
     return f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"
+
+
+def export_lines(plans: Sequence[Plan], source: Session, archive: str) -> list[tuple[str, str]]:
+    """Return who is read, what is meant and where it goes, as label and text."""
+    return [
+        ("FROM", _origin(source)),
+        ("TO", archive),
+        *(("WHAT", _what(plan)) for plan in plans),
+        ("GUARD", f"source read only, at {source.identity.now.astimezone(UTC).isoformat(timespec='seconds')}"),
+        *(("NOTE", note) for plan in plans for note in plan.notes),
+    ]
+
+
+def _what(plan: Plan) -> str:
+    guess = plan.estimate
+    about = f", about {guess.rows:,} rows, {size_text(guess.bytes)}" if guess else ""
+    return (
+        f"{plan.table}: {scope_text(plan.request.scope) if narrowed(plan.request.scope) else 'all rows'}{about}"
+    )
+
+
+def export_json(exported: Exported) -> dict[str, Any]:
+    """Return what a machine wants to know of an archive that was written."""
+    manifest = exported.manifest
+    return {
+        "archive": exported.archive,
+        "format": manifest.format,
+        "compression": manifest.compression,
+        "snapshot": manifest.snapshot.isoformat(),
+        "tables": [
+            {
+                "table": str(table.table),
+                "rows": table.rows,
+                "files": len(table.files),
+                "bytes": sum(file.size for file in table.files),
+            }
+            for table in manifest.tables
+        ],
+        "rows": manifest.rows,
+        "bytes": exported.bytes,
+        "seconds": round(exported.seconds, 3),
+        "passes": exported.passes,
+    }
+
+
+def export_line(table: ArchivedTable) -> str:
+    """Return what became of one table of an export."""
+    size = size_text(sum(file.size for file in table.files))
+    files = "1 file" if len(table.files) == 1 else f"{len(table.files):,} files"
+    text = f"; as text: {', '.join(table.as_text)}" if table.as_text else ""
+    return f"{in_one_line(str(table.table))}: {table.rows:,} rows, {size} in {files}{text}"
 
 
 def _place(target: Session) -> str:

@@ -12,12 +12,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from pgpull.errors import PgpullError, UnsafeTarget
 from pgpull.sessions import Session, open_source, open_target
 
 T = TypeVar("T")
+
+
+class _AtWork(Protocol):
+    """Whoever works in a thread of his own."""
+
+    def cancel(self) -> None:
+        """End what servers do for him. For another thread to call."""
+
+
+W = TypeVar("W", bound=_AtWork)
 
 
 def default_jobs() -> int:
@@ -85,6 +95,29 @@ def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
     return Worker(leaving.enter_context(theirs), ours)
 
 
+@contextmanager
+def readers(source: Session, jobs: int) -> Iterator[Sequence[Session]]:
+    """Have some sessions at one instant of the source for the length of a block; the first is the one given.
+
+    Args:
+        source: the server, in its transaction.
+        jobs: how many are wanted.
+
+    Yields:
+        Those that could be had.
+    """
+    sessions = [source]
+    with ExitStack() as leaving:
+        while source.snapshot and len(sessions) < min(jobs, source.most):
+            at = source.snapshot
+            more = open_source(source.endpoint, at=at, pace=source.pace, within=_SOON)
+            try:
+                sessions.append(leaving.enter_context(more))
+            except PgpullError as error:
+                source.most, source.why_no_more = len(sessions), error.message
+        yield sessions
+
+
 class Left(BaseException):
     """Nobody waits for what a worker does any more."""
 
@@ -128,7 +161,7 @@ class Team(Generic[T]):
                 return True
         return False
 
-    def at_work(self, workers: Sequence[Worker], work: Callable[[Worker], Generator[T]]) -> Generator[T]:
+    def at_work(self, workers: Sequence[W], work: Callable[[W], Generator[T]]) -> Generator[T]:
         """Let all work at the same time, and yield what they say.
 
         When one fails, the others stop at what they say next; all that was said is heard before the error is

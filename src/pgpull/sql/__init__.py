@@ -62,10 +62,11 @@ def see(snapshot: str) -> Composed:
     return SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
 
 
-def _select(plan: Plan, part: Part | None = None) -> Composed:
+def _select(plan: Plan, part: Part | None = None, before: Sequence[Composable] = ()) -> Composed:
     more = [_in_part(part)] if part else []
     scope = condition(plan.request.scope, plan.source, plan.request.timezone, more)
-    return SQL("SELECT {} FROM {}").format(listed(plan.columns), rows_of(plan.source)) + scope
+    chosen = SQL(", ").join([*before, *map(Identifier, plan.columns)])
+    return SQL("SELECT {} FROM {}").format(chosen, rows_of(plan.source)) + scope
 
 
 def _in_part(part: Part) -> Composed:
@@ -139,6 +140,34 @@ def copy_out(plan: Plan, part: Part | None = None) -> Composed:
     if plan.request.new is not None and window is not None:
         order = SQL(" ORDER BY {}").format(Identifier(window.column))
     return SQL("COPY ({}{}) TO STDOUT (FORMAT {})").format(_select(plan, part), order, SQL(plan.wire.value))
+
+
+NO_MONTH: Final = "0000-00"
+"""In place of the month, where a time is not known, infinite, or in a year before 1 or after 9999."""
+
+
+def copy_by_month(plan: Plan, column: Column, part: Part | None = None) -> Composed:
+    """Send the rows in scope, or in a part of it, each after its month and a comma, which together are 8 bytes.
+
+    Args:
+        plan: whose wire is CSV.
+        column: which holds times; those with a zone have their month in UTC.
+        part: of the scope.
+    """
+    name = Identifier(column.name)
+    month = SQL(
+        "CASE WHEN isfinite({name}) AND {name} >= {first} AND {name} < {end}"
+        " THEN to_char({time}, 'YYYY-MM') ELSE {none} END"
+    ).format(
+        name=name,
+        first=SQL("'0001-01-01'::{}").format(verbatim(column.type.base)),
+        end=SQL("'10000-01-01'::{}").format(verbatim(column.type.base)),
+        time=SQL("{} AT TIME ZONE 'UTC'" if column.type.base == "timestamptz" else "{}::timestamp").format(
+            name
+        ),
+        none=Literal(NO_MONTH),
+    )
+    return SQL("COPY ({}) TO STDOUT (FORMAT {})").format(_select(plan, part, [month]), SQL(plan.wire.value))
 
 
 # --- to the target ---------------------------------------------------------------------------------------
