@@ -5,21 +5,41 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
+from tenacity import wait_fixed
 
-from pgpull import PlanError, Stopped, Summary, UsageError, catalog, load, pull_tables
+from pgpull import (
+    PlanError,
+    Stopped,
+    Summary,
+    UnsafeTarget,
+    UsageError,
+    catalog,
+    load,
+    patience,
+    pull_tables,
+)
 from pgpull.archives import MANIFEST, Compression, Format, Manifest
 from pgpull.errors import ArchiveError
 from pgpull.listening import Listener
-from pgpull.model import Plan, Wire
+from pgpull.model import Wire
 from pgpull.results import Tally
-from pgpull.sessions import Session
 from pgpull.splitting import CutShort, cells, record, records
 from tests.conftest import MakePair
 from tests.support import Pair
@@ -317,13 +337,14 @@ def test_what_is_not_whole_is_refused_before_anything_is_written(
 
 
 class Meddler(Listener):
-    """Does something as soon as rows are to move."""
+    """Does something, once, as soon as rows are to move."""
 
     def __init__(self, deed: Callable[[], object]) -> None:
-        self.deed = deed
+        self._deeds = [deed]
 
-    def planned(self, plan: Plan, source: Session, target: Session) -> None:
-        self.deed()
+    def planned(self, *_: Any) -> None:
+        if self._deeds:
+            self._deeds.pop()()
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["straight", "laid out"])
@@ -355,3 +376,173 @@ def test_what_only_a_server_has_is_refused(full: Pair) -> None:
         load(archive, target=full.target_url, way={"snapshot": False})
     with pytest.raises(UsageError, match="--pause-when is for a server"):
         load(archive, target=full.target_url, way={"pause_when": "lag>3s"})
+
+
+def test_a_target_on_another_machine_is_refused_before_anything_is_made_there(
+    full: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archived(full.source_url, "a")
+    full.add_messages("target", 1)
+    monkeypatch.setattr("pgpull.guarding.is_local", lambda _: False)
+    with pytest.raises(UnsafeTarget, match="not on this machine"):
+        load(archive, target=full.target_url)
+    assert loaded(
+        full, archive, way={"allow_target": str(conninfo_to_dict(full.target_url)["host"])}
+    ).tally.inserted
+
+
+# --- ends in the middle ----------------------------------------------------------------------------------
+
+
+def command(archive: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "pgpull", "load", str(archive), MESSAGE, "--batch-size", "40", *words]
+
+
+def environment(pair: Pair) -> dict[str, str]:
+    return {**os.environ, "LOCAL_DB_URL": pair.target_url}
+
+
+def started(pair: Pair, archive: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(archive, *words),
+        env=environment(pair),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not come to this"
+        time.sleep(0.02)
+
+
+def some_are_in(pair: Pair) -> bool:
+    return bool(pair.target(f"select 1 from {MESSAGE} limit 1"))
+
+
+@contextmanager
+def halted(pair: Pair) -> Iterator[None]:
+    """Let no more than the first batches in: the row after them is held by somebody else."""
+    with psycopg.connect(pair.target_url) as other:
+        [(key,)] = pair.source(f"select message_id from {MESSAGE} order by created_at offset 100 limit 1")
+        other.execute(f"insert into {MESSAGE} values (%s, '', '1', now())", [key])
+        yield
+        other.rollback()
+
+
+def test_a_load_that_is_killed_is_gone_on_with_by_the_same_command(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    with halted(full):
+        process = started(full, archive)
+        until(lambda: some_are_in(full))
+        process.kill()
+        process.communicate()
+    assert 0 < full.target(f"select count(*) from {MESSAGE}")[0][0] < 300
+    loaded(full, archive, MESSAGE)
+    assert full.same(MESSAGE)
+
+
+def test_an_interrupted_load_leaves_whole_batches_and_nothing_else(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    with halted(full):
+        process = started(full, archive)
+        until(lambda: some_are_in(full))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "whole batches are in" in errors
+    assert full.target(f"select count(*) % 40 from {MESSAGE}") == [(0,)]
+    assert not scratch(full)
+
+
+def test_what_a_killed_load_has_laid_out_is_dropped_by_the_next(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    full.add_messages("target", 1, seed="mine")
+    with halted(full):
+        process = started(full, archive)
+        until(lambda: full.target(f"select count(*) > 1 from {MESSAGE}") == [(True,)])
+        assert scratch(full)
+        in_use = scratch(full)
+        load(archive, "askwealth.thread", target=full.target_url)
+        assert scratch(full) == in_use
+        process.kill()
+        process.communicate()
+    until(lambda: not full.target("select 1 from pg_stat_activity where application_name = 'pgpull'"))
+    loaded(full, archive, MESSAGE)
+
+
+def test_a_lost_local_database_is_opened_again_and_the_rest_goes_in(
+    full: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+    archive = archived(full.source_url, "a")
+
+    def cut() -> None:
+        full.target(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'pgpull' and datname = current_database()"
+        )
+
+    for words in ({}, {"on_conflict": "update"}):
+        full.target(f"delete from {MESSAGE} where role = 'user'")
+        loaded(full, archive, MESSAGE, batch_size=20, way={"listener": Meddler(cut)}, **words)
+        assert full.same(MESSAGE)
+
+
+# --- archives elsewhere ----------------------------------------------------------------------------------
+
+
+def test_an_archive_elsewhere_is_brought_into_a_private_folder_which_goes_again(
+    full: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archived(full.source_url, "a", rows=90)
+    store = fsspec.filesystem("memory")
+    store.put(str(archive), "/team/nightly", recursive=True)
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
+    modes: list[int] = []
+
+    def look() -> None:
+        modes.extend(stat.S_IMODE(folder.stat().st_mode) for folder in (tmp_path / "temp").iterdir())
+
+    try:
+        loaded(full, "memory://team/nightly", way={"listener": Meddler(look)})
+        assert full.same(MESSAGE)
+        assert set(modes) == {0o700}
+        store.rm("/team/nightly/askwealth.message/0002.csv")
+        with pytest.raises(ArchiveError, match=r"lacks askwealth\.message/0002\.csv"):
+            load("memory://team/nightly", target=full.target_url)
+        with pytest.raises(ArchiveError, match=r"has no manifest\.json"):
+            load("memory://nowhere", target=full.target_url)
+    finally:
+        store.rm("/team", recursive=True)
+    assert not list((tmp_path / "temp").iterdir())
+
+
+# --- from the command line -------------------------------------------------------------------------------
+
+
+def test_the_command_needs_no_server_and_says_where_rows_are_from(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    done = subprocess.run(command(archive), env=environment(full), text=True, capture_output=True, check=True)
+    assert f"FROM  the archive {archive}, of production" in done.stdout.replace("  the", "  the")
+    assert "the archive is whole, of " in done.stdout
+    assert "inserted 300" in done.stdout
+    assert full.same(MESSAGE)
+
+
+def test_a_dry_run_says_what_a_load_would_do_and_writes_nothing(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    full.add_messages("target", 100)
+    full.target(f"update {MESSAGE} set role = 'x' where role = 'user'")
+    words = ["--on-conflict", "update", "--dry-run", "--json"]
+    done = subprocess.run(
+        command(archive, *words), env=environment(full), text=True, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["tally"] == asdict(Tally(300, inserted=200, updated=50, skipped=50))
+    assert full.target(f"select count(*) from {MESSAGE}") == [(100,)]
+    assert not scratch(full)
+    assert loaded(full, archive, MESSAGE, on_conflict="update").tally == Tally(300, 200, 50, 50)

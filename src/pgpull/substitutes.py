@@ -112,6 +112,7 @@ def shape_of(archived: ArchivedTable, stored: TableName | None, laid: Mapping[st
         has_heirs=False,
         privileges=frozenset({"SELECT"}),
         stored=stored,
+        masks=(),  # its rows are masked already
     )
 
 
