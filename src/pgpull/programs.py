@@ -80,7 +80,9 @@ def _candidates() -> Iterator[Path]:
 def _dumper(path: Path) -> Dumper | None:
     try:
         asked = [str(path), "--version"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=_SECONDS_TO_ASK).stdout
+        said = subprocess.run(
+            asked, env=environment(), capture_output=True, text=True, check=True, timeout=_SECONDS_TO_ASK
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     version = re.search(r"\(PostgreSQL\) (\d+)", said)
