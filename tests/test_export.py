@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import psycopg
 import pytest
 import zstandard
 from psycopg.sql import SQL, Composed, Identifier
+from pyarrow import parquet
 
-from pgpull import Manifest, export
-from pgpull.archives import ArchivedFile, ArchivedTable
+from pgpull import ArchiveError, Listener, Manifest, PlanError, Stopped, export, parting, spooling
+from pgpull.archives import ArchivedFile, ArchivedTable, Compression
+from pgpull.calling import Way
 from pgpull.columnar import to_csv
 from pgpull.shapes import TableName
-from tests.conftest import MakePair
-from tests.support import Pair
+from tests.conftest import MakePair, Say
+from tests.support import Pair, Proxy
 from tests.test_databases import ALIKE, ODD, _psql
 
 MESSAGE = TableName("askwealth", "message")
@@ -112,3 +122,263 @@ def test_every_odd_table_comes_back_from_a_parquet_archive(odd: Pair, tmp_path: 
                 copy.write(all_rows(tmp_path / "a", table))
             assert connection.execute(image.format(SQL("select * from back"))).fetchall() == theirs, table.table
             connection.execute("drop table back")
+
+
+@pytest.mark.parametrize("compress", ["gzip", "zstd"])
+def test_compressed_files_hold_the_same_rows(full: Pair, tmp_path: Path, compress: Compression) -> None:
+    exported = export("askwealth.message", source=full.source_url, to=tmp_path / "a", compress=compress)
+    assert all_rows(tmp_path / "a") == expected(full)
+    assert exported.bytes < len(expected(full))
+    assert exported.manifest == manifest_of(tmp_path / "a")
+
+
+def test_several_workers_and_files_hold_each_row_once(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parting, "WORTH_BYTES", 1)
+    monkeypatch.setattr(spooling, "FILE_BYTES", 100_000)
+    pair.add_messages("source", 3_000)
+    exported = export("askwealth.*", source=pair.source_url, to=tmp_path / "a", way={"jobs": 3})
+    assert exported.manifest.rows == 3_000
+    assert len(exported.manifest.files) > 4
+    assert alike(all_rows(tmp_path / "a"), expected(pair))
+
+
+def test_a_column_is_text_in_all_files_of_a_table_where_one_value_has_no_type(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "FILE_BYTES", 20_000)
+    pair.add_messages("source", 500)
+    pair.source("update askwealth.message set created_at = 'infinity' where created_at = '2025-01-20'")
+    export("askwealth.message", source=pair.source_url, to=tmp_path / "a", format="parquet", way={"jobs": 1})
+    [table] = manifest_of(tmp_path / "a").tables
+    assert table.as_text == ("created_at",)
+    assert len(table.files) > 1
+    kinds = {parquet.read_schema(tmp_path / "a" / file.path).field("created_at").type for file in table.files}
+    assert [str(kind) for kind in kinds] == ["string"]
+    assert all_rows(tmp_path / "a", table).replace(b'"', b"").count(b"infinity") == 1
+
+
+# --- which rows, and which of their columns --------------------------------------------------------------
+
+
+def test_only_rows_in_scope_and_columns_asked_for_are_there(full: Pair, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"since": "2025-01-10", "until": "2025-02-01", "equals": {"role": "user"}}
+    export(
+        "askwealth.*",
+        source=full.source_url,
+        to=tmp_path / "a",
+        without=["parts"],
+        exclude=["*.thread"],
+        **words,
+    )
+    [table] = manifest_of(tmp_path / "a").tables
+    assert "parts" not in table.columns
+    assert table.scope.window is not None
+    assert table.rows == 44
+    where = "created_at >= '2025-01-10' and created_at < '2025-02-01' and role = 'user'"
+    assert all_rows(tmp_path / "a").count(b"\n") == expected(full, where).count(b"\n")
+
+
+def test_masked_values_are_not_in_an_archive_and_its_manifest_says_so(full: Pair, tmp_path: Path) -> None:
+    full.source('update askwealth.message set annotations = \'{"planted": "anna@example.com"}\'')
+    mask = {"annotations": "null", "role": {"constant": "x"}}
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a", mask=mask)
+    [table] = manifest_of(tmp_path / "a").tables
+    assert set(table.masks) == {"annotations", "role"}
+    assert table.shape.masks == ()
+    assert b"anna@example.com" not in all_rows(tmp_path / "a")
+    assert not any(b"anna@" in path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file())
+
+
+def test_rules_of_the_file_hold_for_an_export(full: Pair, say: Say) -> None:
+    Path(".env").write_text(f"SERVER_DB_URL='{full.source_url}'\n")
+    Path("pgpull.toml").write_text(
+        '[tables."askwealth.message"]\nwithout = ["parts"]\nwhere = "role = \'user\'"\n'
+    )
+    code, shown, _ = say("export", "askwealth.message", "--to", "a")
+    assert (code, "archived 150 rows in a" in shown) == (0, True)
+    assert "parts" not in manifest_of(Path("a")).tables[0].columns
+
+
+def told(query: str) -> list[Any]:
+    """Return what DuckDB answers."""
+    with duckdb.connect() as connection:
+        return connection.execute(query).fetchall()
+
+
+# --- by month --------------------------------------------------------------------------------------------
+
+
+def test_each_month_has_a_folder_and_duckdb_reads_them_as_one_table(full: Pair, tmp_path: Path) -> None:
+    full.source(
+        "insert into askwealth.message select gen_random_uuid(), 'odd', '1', at from unnest("
+        "array['infinity', '0044-03-15 BC', '12025-01-01', '2025-01-31 23:59:59.999999+00']::timestamptz[]) at"
+    )
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a", format="parquet", by="month")
+    files = f"{tmp_path}/a/askwealth.message/*/*.parquet"
+    rows = f"read_parquet('{files}', hive_partitioning = true, hive_types = {{'month': varchar}})"
+    months = told(f"select month, count(*) from {rows} group by 1 order by 1")
+    assert months == [("2025-01", 125), ("2025-02", 112), ("2025-03", 64), ("other", 3)]
+    assert manifest_of(tmp_path / "a").tables[0].by == "created_at"
+
+
+def test_types_are_kept_for_duckdb(full: Pair, tmp_path: Path) -> None:
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a", format="parquet", by="month")
+    rows = f"read_parquet('{tmp_path}/a/askwealth.message/*/*.parquet')"
+    newest = full.source("select extract(epoch from max(created_at))::bigint from askwealth.message")
+    assert told(f"select epoch(max(created_at))::bigint from {rows}") == newest
+    texts = full.source("select parts #>> '{0,text}' from askwealth.message order by message_id")
+    query = f"select json_extract_string(parts, '$[0].text') from {rows} order by message_id"
+    assert told(query) == texts
+
+
+def test_a_table_without_a_date_is_not_cut_and_one_without_rows_has_a_file(pair: Pair, tmp_path: Path) -> None:
+    pair.source("create table askwealth.plain (id int)", "insert into askwealth.plain values (1), (null)")
+    export("askwealth.*", source=pair.source_url, to=tmp_path / "a", format="parquet", by="month")
+    paths = [file.path for file in manifest_of(tmp_path / "a").files]
+    empty = [f"askwealth.{name}/month=other/0001.parquet" for name in ("message", "thread")]
+    assert sorted(paths) == sorted([*empty, "askwealth.plain/0001.parquet"])
+
+
+def test_names_of_tables_make_folders_of_their_own_wherever_they_are(
+    make_pair: MakePair, tmp_path: Path
+) -> None:
+    names = ['"Order"', '"order"', '"a/b"', '"../.."', '"a.b"', '"tö"']
+    pair = make_pair(schema=";".join(f"create table {name} (id int)" for name in names))
+    export("*", source=pair.source_url, to=tmp_path / "a")
+    folders = {path.name for path in (tmp_path / "a").iterdir() if path.is_dir()}
+    assert folders == {
+        *(
+            "public.Order",
+            "public.order~2",
+            "public.a%2Fb",
+            "public.%2E%2E%2F%2E%2E",
+            "public.a%2Eb",
+            "public.tö",
+        )
+    }
+
+
+# --- whole, or not there ---------------------------------------------------------------------------------
+
+
+def test_files_are_for_their_owner_only(full: Pair, tmp_path: Path) -> None:
+    for format_ in ("csv", "parquet"):
+        export("askwealth.message", source=full.source_url, to=tmp_path / format_, format=format_)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / format_).rglob("*")}
+        assert modes == {0o600, 0o700}
+        assert stat.S_IMODE((tmp_path / format_).stat().st_mode) == 0o700
+
+
+def test_an_archive_is_replaced_only_if_that_is_said_and_by_a_whole_one(full: Pair, tmp_path: Path) -> None:
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a")
+    with pytest.raises(ArchiveError, match="there is an archive already"):
+        export("askwealth.message", source=full.source_url, to=tmp_path / "a")
+    with pytest.raises(PlanError):
+        export("askwealth.nowhere", source=full.source_url, to=tmp_path / "a", overwrite=True)
+    assert all_rows(tmp_path / "a") == expected(full)
+    export(
+        "askwealth.message", source=full.source_url, to=tmp_path / "a", overwrite=True, where="role = 'user'"
+    )
+    assert manifest_of(tmp_path / "a").rows == ROWS // 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_archive_is_never_replaced(full: Pair, tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("a", "file"):
+        with pytest.raises(ArchiveError, match="is no archive"):
+            export("askwealth.message", source=full.source_url, to=tmp_path / name, overwrite=overwrite)
+    assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_table_that_cannot_be_read_leaves_no_archive(full: Pair, tmp_path: Path) -> None:
+    full.source(
+        "create view askwealth.seen as select 1", "create role reader login", "create table secret (id int)"
+    )
+    try:
+        with pytest.raises(PlanError, match="may not SELECT"):
+            export("askwealth.message", "secret", source=full.url("source", "reader"), to=tmp_path / "a")
+    finally:
+        full.source("drop role reader")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Cutting(Listener):
+    """Cuts the connection once, when the first rows are there."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.notices: list[str] = []
+        self.cut = False
+
+    def packed(self, rows: int, size: int) -> None:
+        if not self.cut:
+            self.cut = True
+            self.proxy.cut()
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_a_lost_server_is_read_from_the_beginning_at_a_new_instant(
+    pair: Pair, tmp_path: Path, make_proxy: Callable[..., Proxy]
+) -> None:
+    pair.add_messages("source", 30_000)
+    proxy = make_proxy(pair.source_server)
+    listener = Cutting(proxy)
+    way: Way = {"listener": listener, "jobs": 1}
+    exported = export("askwealth.message", source=pair.source_through(proxy), to=tmp_path / "a", way=way)
+    assert (exported.passes, len(listener.notices)) == (2, 1)
+    assert exported.manifest.rows == 30_000
+    assert all_rows(tmp_path / "a") == expected(pair)
+
+
+def test_a_server_that_does_not_come_back_leaves_no_archive(
+    pair: Pair, tmp_path: Path, make_proxy: Callable[..., Proxy]
+) -> None:
+    pair.add_messages("source", 30_000)
+    proxy = make_proxy(pair.source_server)
+    way: Way = {"listener": Cutting(proxy), "retries": 0}
+    with pytest.raises(Stopped) as caught:
+        export("askwealth.message", source=pair.source_through(proxy), to=tmp_path / "a", way=way)
+    assert "no archive was written" in caught.value.hint
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_leaves_nothing_that_looks_whole_and_the_next_replaces_it(
+    full: Pair, tmp_path: Path
+) -> None:
+    Path(".env").write_text(f"SERVER_DB_URL='{full.source_url}'\n")
+    slowly = ["--max-rate", "100rows/s", "--jobs", "1"]
+    command = [sys.executable, "-m", "pgpull", "export", "askwealth.message", "--to", "a", *slowly]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not Path("a.partial").exists():
+            time.sleep(0.02)
+        with pytest.raises(ArchiveError, match="another export is writing"):
+            export("askwealth.message", source=full.source_url, to=tmp_path / "a")
+        process.send_signal(signal.SIGKILL)
+    assert not Path("a").exists()
+    assert not Path("a.partial/manifest.json").exists()
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a")
+    assert not Path("a.partial").exists()
+    assert all_rows(tmp_path / "a") == expected(full)
+
+
+def test_an_interrupted_export_cleans_up(full: Pair) -> None:
+    Path(".env").write_text(f"SERVER_DB_URL='{full.source_url}'\n")
+    slowly = ["--max-rate", "100rows/s", "--jobs", "2"]
+    command = [sys.executable, "-m", "pgpull", "export", "askwealth.message", "--to", "a", *slowly]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not Path("a.partial").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "nothing was written" in said
+    assert sorted(path.name for path in Path.cwd().iterdir()) == [".env"]

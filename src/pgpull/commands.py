@@ -318,7 +318,9 @@ _RETRYING = ("allow_target", "retries")
 
 def exports(command: Callable[..., Export]) -> Callable[..., None]:
     """Make a command that reads the server and writes files, as :func:`looks` makes one."""
-    return _expanded(command, (*_LOOKING, "without", "jobs", "max_rate", "pause_when", "retries"))
+    return _expanded(
+        command, (*_LOOKING, "without", "mask_strict", "jobs", "max_rate", "pause_when", "retries")
+    )
 
 
 def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:

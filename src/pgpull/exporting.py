@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from pgpull import catalog, columnar, parting, preparing
+from pgpull import catalog, columnar, parting, preparing, privacy
 from pgpull.archives import ArchivedTable, Manifest
 from pgpull.diagnosis import SOURCE, lost
 from pgpull.endpoints import Endpoint
@@ -20,6 +20,7 @@ from pgpull.model import Part, Plan, Request
 from pgpull.pacing import Pace
 from pgpull.packing import Export, Packed, narrowed, packed, plan_of
 from pgpull.patience import Patience
+from pgpull.planning import check_readable
 from pgpull.sessions import Session, open_source, send_bytes_as_they_are
 from pgpull.shapes import Shape
 from pgpull.spooling import Spool, Spools
@@ -166,7 +167,9 @@ def _plan(source: Session, request: Request, shape: Shape | None) -> Plan:
     if shape is None:
         raise catalog.missing_table(source, request.table)
     catalog.check_kind(source, shape)
-    plan = plan_of(request, shape, source.identity.role)
+    check_readable(shape, source.identity.role)
+    shape, notes = privacy.masked(source, request, shape)
+    plan = plan_of(request, shape, source.identity.role, notes)
     if narrowed(plan.request.scope):
         catalog.check_condition(source, plan.request.scope, shape, request.timezone)
     return plan
@@ -195,7 +198,7 @@ def _tasks(source: Session, table: Packed, jobs: int) -> Iterator[_Task]:
         pages, size = catalog.extent_of(source, table.plan.source)
         if size * parting.share(table.plan) >= parting.WORTH_BYTES:
             parts = _parts(source, table.plan, pages, jobs)
-    yield from (_Task(table, part) for part in parts or (None,))
+    yield from (_Task(table, part) for part in (parts if len(parts) > 1 else (None,)))
 
 
 def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:

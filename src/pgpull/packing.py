@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.errors import PlanError
+from pgpull.fitting import chosen, words
 from pgpull.model import Job, Plan, Request, Scope, Strategy, Wire
 from pgpull.places import Place
-from pgpull.planning import check_columns_readable, check_readable, check_scope, no_such_column
+from pgpull.planning import check_columns_readable, check_scope, no_such_column
 from pgpull.shapes import Column, Shape, TableName
 from pgpull.sql import NO_MONTH
 
@@ -52,6 +53,8 @@ class Packed:
     folder: str
     by: Column | None = None
     """The column whose months have folders of their own."""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """How columns are masked, in the words of the rules."""
 
     def path(self, month: str, number: int, ending: str) -> str:
         """Return how a file is called, below the archive.
@@ -68,29 +71,31 @@ class Packed:
         """Return what the manifest says of the table."""
         kept = tuple(sorted(files, key=lambda file: file.path))
         return ArchivedTable(
-            shape=replace(self.plan.source, triggers=(), privileges=frozenset()),
+            # what is in the files is masked already
+            shape=replace(self.plan.source, triggers=(), privileges=frozenset(), masks=()),
             columns=self.plan.columns,
             scope=self.plan.request.scope,
             rows=sum(file.rows for file in kept),
             files=kept,
+            masks=self.masks,
             timezone=self.plan.request.timezone,
             by=self.by.name if self.by else None,
             as_text=tuple(name for name in self.plan.columns if name in set(as_text)),
         )
 
 
-def plan_of(request: Request, shape: Shape, role: str) -> Plan:
+def plan_of(request: Request, shape: Shape, role: str, notes: Sequence[str] = ()) -> Plan:
     """Return how a table's rows leave the source.
 
     Args:
         request: which rows, and which of their columns.
-        shape: of the table.
+        shape: of the table, with its masks.
         role: that reads it.
+        notes: what there is to know of it.
 
     Raises:
         PlanError: the scope names what is not there, or the role may not read it.
     """
-    check_readable(shape, role)
     for name in request.without:
         if shape.column(name) is None:
             raise no_such_column(shape, name)
@@ -109,7 +114,7 @@ def plan_of(request: Request, shape: Shape, role: str) -> Plan:
         wire=Wire.CSV,
         strategy=Strategy.STRAIGHT,
         updated=(),
-        notes=note,
+        notes=(*notes, *note),
     )
 
 
@@ -134,8 +139,14 @@ def packed(plans: Sequence[Plan], *, by_month: bool) -> list[Packed]:
             folder, number = f"{name}~{number}", number + 1
         taken.add(folder.casefold())
         window = plan.request.scope.window
-        found.append(Packed(plan, folder, plan.source.column(window.column) if by_month and window else None))
+        by = plan.source.column(window.column) if by_month and window else None
+        found.append(Packed(plan, folder, by, _masks(plan)))
     return found
+
+
+def _masks(plan: Plan) -> dict[str, str]:
+    found = chosen(plan.request.masks, plan.source)
+    return {name: mask for name, mask in words(found).items() if name in plan.columns}
 
 
 def folder_of(table: TableName) -> str:
