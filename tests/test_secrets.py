@@ -144,6 +144,8 @@ def test_what_the_servers_say_shows_no_secret(pair: Pair, tmp_path: Path) -> Non
         assert run(tmp_path, "pull", TABLE, "--json", "--where", "1 / 0 = 1").returncode == 3
         assert run(tmp_path, "pull", TABLE, "--where", "nonsense(").returncode == 3
         assert run(tmp_path, "check").returncode == 0
+        assert run(tmp_path, "export", TABLE, "--to", "archive").returncode == 0
+        assert (tmp_path / "archive" / "manifest.json").exists()
         settings(tmp_path, SERVER_DB_URL=theirs, LOCAL_DB_URL=theirs)
         assert "same database" in run(tmp_path, "pull", TABLE).stderr
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_every_command_goes_the_same_way(pair: Pair, sshd: Sshd, tmp_path: Path)
         (["pull", TABLE, "--dry-run"], "via bastion"),
         (["status", TABLE], "via bastion"),
         (["diff", TABLE], "missing here"),
+        (["export", TABLE, "--to", "archive"], "archived 5 rows"),
         (["pull", TABLE, "--no-snapshot"], "via bastion"),
     ):
         before = sshd.logins
@@ -346,6 +348,39 @@ def gate(pair: Pair) -> Iterator[None]:
     with psycopg.connect(pair.source_url) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [KEEPER])
         yield
+
+
+def test_on_a_terminal_ssh_asks_for_what_it_needs(pair: Pair, sshd: Sshd, tmp_path: Path) -> None:
+    make_key(tmp_path / "locked", "open sesame")
+    shutil.copy(tmp_path / "locked", sshd.folder / "locked")
+    keys = sshd.folder / "authorized_keys"
+    before = keys.read_text()
+    keys.write_text(before + (tmp_path / "locked.pub").read_text())
+    sshd.client(key="locked")
+    env(pair, sshd, tmp_path)
+    try:
+        assert "Permission denied" in run("check").stdout  # nobody is there to ask
+        said = on_a_terminal([sys.executable, "-m", "pgpull", "check"], "passphrase", "open sesame\n")
+        assert "through an ssh tunnel" in said
+    finally:
+        keys.write_text(before)
+        (sshd.folder / "locked").unlink()
+
+
+def on_a_terminal(command: list[str], question: str, answer: str) -> str:
+    """Run a command on a terminal of its own, answer a question, and return all that stood there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    said = b""
+    with os.fdopen(terminal, "r+b", buffering=0) as line, suppress(OSError):  # it ends with an error on Linux
+        while more := line.read(1000):
+            said += more
+            if answer and question.encode() in said:
+                line.write(answer.encode())
+                answer = ""
+    os.waitpid(pid, 0)
+    return said.decode(errors="replace")
 
 
 # --- how it is written -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pgpull.archives import Manifest
 from pgpull.calling import export, load, pull, pull_tables
 from pgpull.checking import check
 from pgpull.diffing import diff
+from pgpull.endpoints import endpoint
 from pgpull.errors import (
     ArchiveError,
     Conflict,
@@ -78,6 +79,7 @@ __all__ = [
     "__version__",
     "check",
     "diff",
+    "endpoint",
     "export",
     "forecast",
     "forecast_tables",

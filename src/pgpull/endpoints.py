@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from psycopg import ProgrammingError
@@ -58,6 +58,25 @@ class Endpoint:
         """The values that must not be seen anywhere."""
         hidden = [value for name, value in self.parameters.items() if name in _SECRETS and value]
         return (*hidden, self.mask_key) if self.mask_key else tuple(hidden)
+
+
+def endpoint(url: str | URL, *, ssh: str = "", ssh_options: str = "", password_command: str = "") -> Endpoint:
+    """Say where a database is, and how it is reached, for the functions that take a URL.
+
+    Args:
+        url: where it is; behind a bastion, as that one sees it.
+        ssh: the bastion of a source, as ``SERVER_SSH`` has it: ``user@bastion``, or whatever else ssh takes.
+        ssh_options: further words for ssh, as ``SERVER_SSH_OPTIONS`` has them.
+        password_command: prints the password, and is run again for connections that are opened later.
+
+    Raises:
+        SettingsError: one of them cannot be read, or there are two passwords.
+    """
+    read = endpoint_of(url, "url")
+    if password_command and "password" in read.parameters:
+        raise SettingsError("the URL and password_command contradict each other", "keep one of the two")
+    bastion = Bastion.parse(ssh, ssh_options) if ssh else None
+    return replace(read, bastion=bastion, password_command=password_command)
 
 
 def endpoint_of(url: str | URL | Endpoint, what: str) -> Endpoint:

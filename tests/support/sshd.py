@@ -147,7 +147,7 @@ class Sshd:
         return ("SERVER_SSH=bastion", f"SERVER_SSH_OPTIONS='-F {self.folder}/ssh_config'")
 
 
-def make_key(file: Path) -> None:
-    """Make a key without a passphrase, and its public half beside it."""
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "of the tests", "-f", str(file)]
+def make_key(file: Path, passphrase: str = "") -> None:
+    """Make a key, and its public half beside it."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "of the tests", "-f", str(file)]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
