@@ -217,6 +217,8 @@ def test_the_client_stays_small_however_large_the_table(pair: Pair, jobs: int, m
         (["--max-errors", "some"], "not a number or a percentage: 'some'"),
         (["--env-file", "nope"], "settings file nope cannot be read"),
         (["--log-file", "no/such/log"], "log file no/such/log cannot be opened"),
+        (["--rejects", "no/such/file"], "rejects file no/such/file cannot be written: there is no folder"),
+        (["--rejects", "."], "cannot be written: it is a folder"),
         (["--batch-size", "0"], "--batch-size"),
         (["--on-conflict", "replace"], "--on-conflict"),
         (["--nonsense"], "--nonsense"),
@@ -313,6 +315,7 @@ def test_what_is_not_there_is_named_with_what_there_is(pair: Pair) -> None:
         "no table askwealth.mesage",
         "askwealth.message",
     )
+    refused(call([*PGPULL, "pull"], "message", **on(pair)), "no table public.message", "askwealth.message\n")
     refused(call([*PGPULL, "pull"], "nope.message", **on(pair)), "no schema nope", "askwealth")
     words = ["askwealth.message", "--equals", "colour=red"]
     refused(call([*PGPULL, "pull"], *words, **on(pair)), "no column colour", "message_id, role")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgpull import Reject, Stopped, pull
+from pgpull import Reject, SettingsError, Stopped, pull
 from pgpull.listening import Listener
 from pgpull.wording import reject_text
 from tests.conftest import MakePair
@@ -190,7 +190,7 @@ def test_a_rejects_file_that_cannot_be_written_stops_the_run_rather_than_lose_a_
         target_schema="create table t (id int primary key check (id > 1))",
     )
     pair.source("insert into t values (1), (2)")
-    with pytest.raises(Stopped, match=r"rejects file .* cannot be written"):
+    with pytest.raises(SettingsError, match=r"rejects file .* cannot be written: there is no folder"):
         pulled(pair, rejects="no/such/folder/rejects.jsonl")
     with pytest.raises(Stopped, match="No space left"):
         pulled(pair, rejects="/dev/full")

@@ -329,8 +329,8 @@ def run(
     if isinstance(source, Archive):
         _check_manners(manners)
     with (
-        closing(open_target(target)) as local,
         RejectsFile(rejects) if isinstance(rejects, Path) else nullcontext(rejects) as file,
+        closing(open_target(target)) as local,
         nullcontext() if isinstance(source, Archive) else kept_open(source),
         nullcontext() if isinstance(source, Archive) else watched(source, manners.pause_when) as watch,
         Pace(manners.rate, watch, hears.noticed) as pace,

@@ -256,10 +256,18 @@ def missing_table(session: Session, table: TableName, model: Shape | None = None
             f"{session.side} ({database}) has no schema {table.schema}",
             f"its schemas: {', '.join(name for name in schemas if name != 'information_schema')}",
         )
-    tables = inspector.get_table_names(schema=table.schema)
-    close = difflib.get_close_matches(table.name, tables) or sorted(tables)[:20]
-    names = ", ".join(str(TableName(table.schema, name)) for name in close)
-    return PlanError(f"{session.side} ({database}) has no table {table}", f"did you mean: {names or '(none)'}")
+    return PlanError(f"{session.side} ({database}) has no table {table}", _nearest(session, table))
+
+
+def _nearest(session: Session, table: TableName) -> str:
+    """Return a hint of what may have been meant: the same name elsewhere, or another one in the schema."""
+    names = sorted({root or name for name, root in names_of(session).items()}, key=str)
+    beside = [name.name for name in names if name.schema == table.schema]
+    close = [TableName(table.schema, name) for name in difflib.get_close_matches(table.name, beside)]
+    meant = [name for name in names if name.name == table.name] + close or names[:20]
+    if not meant:
+        return "it has no tables at all: is this the right database?"
+    return f"did you mean: {', '.join(dict.fromkeys(map(str, meant)))}"
 
 
 def _not_archived(substitute: Substitute, table: TableName) -> PlanError:

@@ -25,7 +25,7 @@ from psycopg.pq import ExecStatus
 
 from pgpull import sql
 from pgpull.diagnosis import condition, fact
-from pgpull.errors import Stopped
+from pgpull.errors import SettingsError, Stopped
 from pgpull.model import Plan, Wire
 from pgpull.results import Reject
 from pgpull.shapes import Column, ForeignKey, TableName, quoted
@@ -190,6 +190,15 @@ class RejectsFile:
         """The length of the file before this run."""
 
     def __enter__(self) -> Self:
+        """Make sure that there is a place for it, as far as can be told before there is a row to write.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        why = "it is a folder" if self.path.is_dir() else f"there is no folder {self.path.parent}"
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            hint = "name another with --rejects FILE; nothing was written"
+            raise SettingsError(f"the rejects file {self.path} cannot be written: {why}", hint)
         return self
 
     def __exit__(

@@ -174,7 +174,10 @@ def recipes(config: Path | None = None) -> Recipes:
         return read(path, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"the file {path} cannot be read: {why}", "check --config") from None
+        raise SettingsError(
+            f"the file {path} cannot be read: {why}",
+            "name one with --config FILE; docs/recipes.md shows what it may hold",
+        ) from None
 
 
 def _found_config() -> Path | None:
@@ -216,7 +219,8 @@ def _read(file: Path) -> dict[str, str]:
             bindings = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"the settings file {file} cannot be read: {why}", "check --env-file") from None
+        hint = "name one with --env-file: lines of NAME=value, as in .env.example"
+        raise SettingsError(f"the settings file {file} cannot be read: {why}", hint) from None
     for binding in bindings:
         if binding.error:
             raise SettingsError(
