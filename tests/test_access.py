@@ -321,6 +321,12 @@ def test_a_command_that_waits_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         asking.printed("exec sleep 5", "X", "password")
 
 
+def test_a_command_that_fails_on_connecting_is_named_with_the_database(pair: Pair, tmp_path: Path) -> None:
+    settings = load(by_command(pair, tmp_path, "exit 3"))
+    with pytest.raises(ConnectFailed, match="SERVER_DB_PASSWORD_COMMAND gave no password: exit status 3"):
+        pull_by(settings)
+
+
 def test_two_places_for_a_password_contradict_each_other(tmp_path: Path) -> None:
     for other in ("SERVER_DB_URL=postgresql://u:S3cret@db/app", "SERVER_DB_HOST=db\nSERVER_DB_PASSWORD=S3cret"):
         (tmp_path / ".env").write_text(

@@ -321,17 +321,27 @@ def test_a_way_that_does_not_come_back_ends_the_run_with_the_words_of_ssh(pair: 
         assert "connection to the server was lost" in str(caught.value)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_ssh_ends_with_us_whatever_ends_us(pair: Pair, sshd: Sshd, tmp_path: Path, end: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("end", "through"),
+    [
+        (signal.SIGKILL, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGINT, ()),
+        (signal.SIGKILL, ("SERVER_SSH=inner", "SERVER_SSH_OPTIONS='-F {folder}/ssh_config -J bastion'")),
+    ],
+)
+def test_ssh_ends_with_us_whatever_ends_us(
+    pair: Pair, sshd: Sshd, tmp_path: Path, end: signal.Signals, through: tuple[str, ...]
+) -> None:
     pair.add_messages("source", 10)
-    env(pair, sshd, tmp_path)
+    env(pair, sshd, tmp_path, *(line.format(folder=sshd.folder) for line in through))
     waits = f"pg_advisory_xact_lock_shared({KEEPER}) is not null"
     with gate(pair):
         command = [sys.executable, "-m", "pgpull", "pull", TABLE, "--where", waits]
         ours = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(lambda: waiting(pair))
         children = psutil.Process(ours.pid).children(recursive=True)
-        assert "ssh" in {child.name() for child in children}
+        assert [child.name() for child in children].count("ssh") == (2 if through else 1)
         ours.send_signal(end)
         ours.wait(20)
     _, alive = psutil.wait_procs(children, timeout=10)

@@ -11,7 +11,7 @@ from pgpull import tunnels
 from pgpull.asking import Passwords
 from pgpull.diagnosis import SOURCE, prefix
 from pgpull.endpoints import Endpoint
-from pgpull.errors import SettingsError
+from pgpull.errors import ConnectFailed, SettingsError
 from pgpull.resolving import Resolved, resolve
 from pgpull.tunnels import Tunnel
 
@@ -54,8 +54,8 @@ def way_to(side: str, endpoint: Endpoint) -> Iterator[Way]:
         endpoint: what is asked for.
 
     Raises:
-        ConnectFailed: it leads through a bastion that does not let us in.
-        SettingsError: the command that has to print the password does not.
+        ConnectFailed: it leads through a bastion that does not let us in, or no password is printed.
+        SettingsError: it leads to several hosts, which one tunnel does not.
     """
     endpoint, is_new = _with_password(side, endpoint)
     resolved = resolve(endpoint.parameters)
@@ -79,7 +79,10 @@ def _with_password(side: str, endpoint: Endpoint) -> tuple[Endpoint, bool]:
     command = endpoint.password_command
     if not command:
         return endpoint, True
-    password, is_new = _passwords.ask(command, f"{prefix(side)}_PASSWORD_COMMAND")
+    try:
+        password, is_new = _passwords.ask(command, f"{prefix(side)}_PASSWORD_COMMAND")
+    except SettingsError as error:  # it may well print one when a lost connection is opened again
+        raise ConnectFailed(f"cannot connect to {side} ({endpoint}): {error.message}", error.hint) from None
     return replace(endpoint, parameters={**endpoint.parameters, "password": password}), is_new
 
 

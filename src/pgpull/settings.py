@@ -203,7 +203,7 @@ def _holds_ours(project: Path) -> bool:
 
 def environment_without_databases() -> dict[str, str]:
     """Return the environment less what names databases, for a program that is to know only its .env file."""
-    ours = ("SERVER_DB_", "LOCAL_DB_", "PG")
+    ours = ("SERVER_DB_", "SERVER_SSH", "LOCAL_DB_", "PG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

@@ -34,7 +34,7 @@ LogLevel VERBOSE
 """
 
 CLIENT = """
-Host bastion
+Host bastion inner
     HostName {host}
     Port {port}
     User {user}
