@@ -505,7 +505,7 @@ def check(
     equals: Equals = None,
     where: Where = None,
     privacy: Annotated[
-        bool, typer.Option("--privacy", help="Count what looks personal, by name and by value; shows no value.")
+        bool, rows("--privacy", help="Count rows that look personal, by name and by value; shows no value.")
     ] = False,
     *,
     options: Options,
@@ -523,6 +523,8 @@ def check(
             Do all tables of a schema fit?
         pgpull check askwealth.message --window created_at
             Would windows on this column find an index?
+        pgpull check --privacy askwealth.message
+            What in it looks personal, and in how many rows?
 
     Exit codes:
         0    a pull could run
