@@ -35,7 +35,7 @@ from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
 from pgpull.packing import Export
-from pgpull.pages import ARCHIVE, OUTPUT, SETTINGS
+from pgpull.pages import ARCHIVE, OUTPUT, SAFETY, SETTINGS
 from pgpull.periods import Unit
 from pgpull.places import place_of
 from pgpull.recipes import Recipes
@@ -505,7 +505,12 @@ def check(
     equals: Equals = None,
     where: Where = None,
     privacy: Annotated[
-        bool, rows("--privacy", help="Count rows that look personal, by name and by value; shows no value.")
+        bool,
+        typer.Option(
+            "--privacy",
+            rich_help_panel=SAFETY,
+            help="Count rows that look personal, by name and by value; shows no value.",
+        ),
     ] = False,
     *,
     options: Options,
