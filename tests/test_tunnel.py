@@ -306,6 +306,24 @@ def test_a_lost_way_is_opened_again(pair: Pair, sshd: Sshd, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("hasty")
+def test_a_way_that_hangs_is_given_up_and_opened_again(pair: Pair, sshd: Sshd, tmp_path: Path) -> None:
+    pair.add_messages("source", 20)
+
+    class Freeze(Listener):
+        done_so = False
+
+        def planned(self, *_: object) -> None:
+            if not self.done_so:
+                self.done_so = True
+                sshd.freeze()
+
+    soon = f"SERVER_SSH_OPTIONS='-F {sshd.folder}/ssh_config -o ServerAliveInterval=1 -o ServerAliveCountMax=1'"
+    report = pulled(pair, sshd, tmp_path, soon, listener=Freeze())
+    sshd.cut()
+    assert (report.tally.inserted, report.passes) == (20, 2)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_way_that_does_not_come_back_ends_the_run_with_the_words_of_ssh(pair: Pair, tmp_path: Path) -> None:
     pair.add_messages("source", 2000)
     folder = tmp_path / "mortal"

@@ -111,6 +111,12 @@ class Sshd:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
 
+    def freeze(self) -> None:
+        """Let the sessions that there are hang, as when the network is gone; it goes on listening."""
+        assert self._process
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            child.suspend()
+
     @property
     def said(self) -> str:
         """What it says of itself and its sessions."""
