@@ -8,7 +8,7 @@ from uuid import UUID
 from pgpull import Report, pull
 from pgpull.arguments import uuid_text
 from pgpull.cli import script
-from pgpull.commands import Options, rows
+from pgpull.commands import ByFiles, Options, rows
 from pgpull.model import Request
 from pgpull.settings import load
 from pgpull.surveying import Question
@@ -33,9 +33,12 @@ def main(
     to_date: Annotated[str | None, rows(metavar="DATE", help="Before this day or instant.")] = None,
     thread_id: Annotated[str | None, rows(metavar="UUID", help="Only messages of this thread.")] = None,
     status: Annotated[bool, rows("--status", help="Only show what is here and on the server.")] = False,
+    csv: Annotated[
+        str | None, rows(metavar="DIR", help="By way of files: export to DIR, and load from it.")
+    ] = None,
     *,
     options: Options,
-) -> Request | Question:
+) -> Request | Question | ByFiles:
     """Load askwealth.message from the server into the local database.
 
     Examples:
@@ -43,10 +46,14 @@ def main(
             The messages of a time.
         python data_migrations/load_messages.py --new
             Only what came since the last time.
+        python data_migrations/load_messages.py --from-date 2025-01-01 --csv messages-2025
+            By way of files, which others can load as well.
     """
     thread = {"thread_id": uuid_text(thread_id, "--thread-id")} if thread_id is not None else None
     names = ("--from-date", "--to-date")
     request = options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
+    if csv is not None:
+        return ByFiles(csv, request)
     return Question(request) if status else request
 
 

@@ -98,6 +98,12 @@ def test_null_is_apart_from_empty_in_a_single_column(tmp_path: Path) -> None:
     assert _back(tmp_path) == rows
 
 
+@pytest.mark.parametrize("rows", [b"\\x\n" * 12, b"\n" * 12, b"\\x\n\\x0a\n\n\\x0bff\n\\x\n"])
+def test_bytes_come_back_however_few_there_are(tmp_path: Path, rows: bytes) -> None:
+    _parquet(tmp_path, rows, [_column("bytea")])
+    assert _values(_back(tmp_path)) == rows
+
+
 def test_rows_without_columns_and_columns_without_rows_come_back(tmp_path: Path) -> None:
     _parquet(tmp_path, b"\n\n\n", [])
     assert _back(tmp_path, 3) == b"\n\n\n"

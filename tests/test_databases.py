@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from pgpull import Summary, pull_tables
+from pgpull import Summary, export, load, pull_tables
+from pgpull.archives import Compression, Format
 from tests.conftest import MakePair
 from tests.support import Pair, Side, available_versions
 
@@ -22,6 +23,7 @@ DIRECTIONS = [(VERSIONS[-1], VERSIONS[0]), (VERSIONS[0], VERSIONS[-1])]
 
 ODD = Path(__file__).parent / "databases" / "odd.sql"
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+REAL = ["chat_dev", "chinook", "northwind", "pagila", "pgcopydb_unit"]
 
 ALIKE = """
     set timezone = 'UTC'; set datestyle = 'ISO'; set extra_float_digits = 3; set intervalstyle = 'postgres';
@@ -213,12 +215,53 @@ def test_whatever_the_habits_of_the_two_databases_are_rows_arrive_as_they_are(ma
 
 
 @pytest.mark.parametrize("versions", DIRECTIONS, ids=_named)
-@pytest.mark.parametrize("name", ["chat_dev", "chinook", "northwind", "pagila", "pgcopydb_unit"])
+@pytest.mark.parametrize("name", REAL)
 def test_every_table_of_a_real_database_is_pulled_and_mended(
     make_pair: MakePair, name: str, versions: tuple[int, int]
 ) -> None:
+    _is_pulled_and_mended(Database(_database(make_pair, versions, _dump(name))), but=[])
+
+
+def _is_loaded_and_mended(
+    database: Database, but: list[tuple[str, str]], form: Format, compression: Compression
+) -> None:
+    pair = database.pair
+    export("*.*", source=pair.source_url, to="archive", format=form, compress=compression)
+
+    def loads(**words: Any) -> Summary:
+        summary = load("archive", target=pair.target_url, **words)
+        assert [(str(failure.table), failure.error.message) for failure in summary.failures] == []
+        assert summary.tally.failed == database.refused
+        return summary
+
+    loads()
+    assert database.unlike() == but
+    database._each("target", database._change)
+    database._each("target", lambda connection, table: database._delete(connection, table, 0))
+    assert loads(on_conflict="update", mirror=True, max_delete="100%").written
+    assert database.unlike() == but
+    assert loads(on_conflict="update").written == 0
+
+
+FORMS: list[tuple[Format, Compression]] = [("csv", "zstd"), ("parquet", "zstd")]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
+def test_every_odd_table_is_exported_and_loaded(make_pair: MakePair, form: tuple[Format, Compression]) -> None:
+    database = Database(_database(make_pair, DIRECTIONS[0], ODD.read_text()), refused=1)
+    _is_loaded_and_mended(database, [("public", "notvalid")], *form)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0])
+@pytest.mark.parametrize("name", REAL)
+def test_every_table_of_a_real_database_is_exported_and_loaded(
+    make_pair: MakePair, name: str, form: tuple[Format, Compression]
+) -> None:
+    _is_loaded_and_mended(Database(_database(make_pair, DIRECTIONS[0], _dump(name))), [], *form)
+
+
+def _dump(name: str) -> str:
     dump = CORPUS / f"{name}.sql.gz"
     if not dump.exists():
         pytest.skip(f"there is no {dump}")
-    script = gzip.decompress(dump.read_bytes()).decode()
-    _is_pulled_and_mended(Database(_database(make_pair, versions, script)), but=[])
+    return gzip.decompress(dump.read_bytes()).decode()

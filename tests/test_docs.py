@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from pgpull import export
 from pgpull.cli import app
 from pgpull.pages import prose_of
 from tests.conftest import MakePair
@@ -47,6 +48,7 @@ def commands() -> list[str]:
         "pgpull diff",
         "pgpull check",
         "pgpull export",
+        "pgpull load",
         "python data_migrations/",
     )
     return sorted({line for line in lines if line.startswith(ours)})
@@ -69,10 +71,11 @@ def test_the_pages_show_commands() -> None:
     assert len(commands()) >= 8
 
 
-@pytest.mark.usefixtures("production")
 @pytest.mark.parametrize("command", commands())
-def test_each_command_shown_does_what_it_should(command: str) -> None:
+def test_each_command_shown_does_what_it_should(production: Pair, command: str) -> None:
     words = shlex.split(command, comments=True)
+    if words[1] == "load":
+        export("askwealth.*", source=production.source_url, to=words[2])
     programs = {"pgpull": [sys.executable, "-m", "pgpull"], "python": [sys.executable]}
     done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
     # what differs, a diff says by its exit code
@@ -107,6 +110,8 @@ def test_every_option_is_on_the_operators_page_and_every_documented_one_exists()
         ["-m", "pgpull", "diff"],
         ["-m", "pgpull", "check"],
         ["-m", "pgpull", "export"],
+        ["-m", "pgpull", "load"],
+        ["-m", "pgpull", "retry"],
         ["-m", "pgpull", "run"],
     ):
         command, wide = [sys.executable, *words, "--help"], {**os.environ, "COLUMNS": "200"}

@@ -31,6 +31,7 @@ from pgpull import (
     UnsafeTarget,
     UsageError,
     catalog,
+    export,
     load,
     patience,
     pull_tables,
@@ -168,6 +169,27 @@ def test_mirror_and_replace_leave_what_the_archive_holds(full: Pair) -> None:
     full.add_messages("target", 20, seed="mine")
     assert loaded(full, archive, MESSAGE, replace=True).reports[0].deleted == 320
     assert full.same(MESSAGE)
+
+
+@pytest.mark.parametrize("words", [{"mirror": True, "max_delete": "100%"}, {"replace": True}])
+@pytest.mark.parametrize(
+    ("scope", "gone"),
+    [({}, 2), ({"since": "2025-01-03", "until": "2025-02-01"}, 1), ({"where": "role <> 'assistant'"}, 1)],
+)
+def test_rows_that_an_archive_was_never_to_hold_are_not_deleted(
+    full: Pair, words: dict[str, Any], scope: dict[str, Any], gone: int
+) -> None:
+    export(MESSAGE, source=full.source_url, to="a", since="2025-01-02", until="2025-01-04")
+    mine = f"insert into {MESSAGE} values (gen_random_uuid(), '%s', '1', '%s')"
+    full.target(
+        *(mine % row for row in [("a", "2025-01-01"), ("assistant", "2025-01-02"), ("a", "2025-01-03")])
+    )
+    loaded(full, "a", MESSAGE, **words, **scope)
+    kept = full.target(f"select count(*) from {MESSAGE} where parts = '1'")
+    assert kept == [(3 - gone,)]
+    if gone == 1:
+        with pytest.raises(PlanError, match="rows outside of it are not to be deleted"):
+            load("a", MESSAGE, target=full.target_url, timezone="Europe/Berlin", **words, **scope)
 
 
 def test_tables_come_in_the_order_of_their_foreign_keys_with_rows_that_refer_to_each_other(
@@ -546,3 +568,39 @@ def test_a_dry_run_says_what_a_load_would_do_and_writes_nothing(full: Pair) -> N
     assert full.target(f"select count(*) from {MESSAGE}") == [(100,)]
     assert not scratch(full)
     assert loaded(full, archive, MESSAGE, on_conflict="update").tally == Tally(300, 200, 50, 50)
+
+
+SCRIPT = Path(__file__).parents[1] / "data_migrations" / "load_messages.py"
+
+
+def script(pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:
+    settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": pair.target_url}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--csv", "files", *words],
+        env={**os.environ, **settings},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_a_pull_by_way_of_files_is_the_pull_and_leaves_the_files(full: Pair) -> None:
+    full.add_messages("target", 5, seed="mine", start="2025-01-02")
+    days = ["--from-date", "2025-01-02", "--to-date", "2025-01-04"]
+    done = script(
+        full, *days, "--mirror", "--max-delete", "100%", "--verify", "--on-conflict", "update", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["tally"]["inserted"], found["deleted"]) == (48, 5)
+    window = f"(select * from {MESSAGE} where created_at >= '2025-01-02Z' and created_at < '2025-01-04Z')"
+    assert full.images("source", f"{window} t") == full.images("target", MESSAGE)
+    assert Manifest.from_json(Path("files", MANIFEST).read_bytes()).rows == 48
+    assert "skipped 48" in script(full, *days).stdout
+
+
+@pytest.mark.parametrize("word", ["--new", "--with-parents"])
+def test_what_looks_at_both_sides_together_does_not_go_by_way_of_files(full: Pair, word: str) -> None:
+    done = script(full, word)
+    assert (done.returncode, f"{word} has to look at both sides" in done.stderr) == (2, True)
+    assert not Path("files").exists()

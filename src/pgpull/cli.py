@@ -294,8 +294,8 @@ def load_archive(
     Examples:
         pgpull load messages-2025
             All tables of an archive.
-        pgpull load s3://team/nightly askwealth.message --since 2025-01-01 --on-conflict update
-            The messages of a time, taken over as they were then; the archive is brought here first.
+        pgpull load nightly askwealth.message --since 2025-01-01 --on-conflict update
+            The messages of a time, taken over as they were then.
         pgpull load messages-2025 --dry-run
             How do local and the archive differ? Nothing is written.
     """

@@ -157,7 +157,8 @@ def _from_hex(texts: Arrow) -> Arrow:
     from pyarrow import compute
 
     # nothing is NULL on the way: a slice of what is not there would have a length below zero
-    digits = compute.binary_slice(compute.fill_null(texts, "\\x").cast(arrow.binary()), 2)
+    # (and binary_slice fails where most values are empty: pyarrow 26, "Negative buffer resize")
+    digits = compute.utf8_slice_codeunits(compute.fill_null(texts, "\\x"), 2)
     _, places, data = digits.buffers()
     ends = arrow.Array.from_buffers(arrow.int32(), len(digits) + 1, [None, places])
     halves = compute.divide(ends, arrow.scalar(2, arrow.int32())).buffers()[1]
@@ -242,9 +243,13 @@ def _to_hex(values: Arrow) -> Arrow:
     import pyarrow as arrow
     from pyarrow import compute
 
-    _, places, data = compute.binary_slice(compute.fill_null(values, b""), 0).buffers()
-    ends = arrow.Array.from_buffers(arrow.int32(), len(values) + 1, [None, places])
-    doubled = compute.multiply(ends, arrow.scalar(2, arrow.int32())).buffers()[1]
-    digits = arrow.py_buffer(binascii.hexlify(memoryview(data)[: ends[-1].as_py()] if data else b""))
+    filled = compute.fill_null(values, b"")
+    _, places, data = filled.buffers()
+    # a piece of a longer array has places of its own in the middle of that one's bytes
+    ends = arrow.Array.from_buffers(arrow.int32(), len(filled) + 1, [None, places], offset=filled.offset)
+    first, last = ends[0], ends[-1]
+    doubled = compute.multiply(compute.subtract(ends, first), arrow.scalar(2, arrow.int32())).buffers()[1]
+    bytes_here = memoryview(data)[first.as_py() : last.as_py()] if data else b""
+    digits = arrow.py_buffer(binascii.hexlify(bytes_here))
     texts = arrow.Array.from_buffers(arrow.string(), len(values), [None, doubled, digits])
     return compute.if_else(values.is_valid(), compute.binary_join_element_wise("\\x", texts, ""), None)

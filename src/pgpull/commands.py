@@ -21,12 +21,13 @@ from pgpull.diffing import Matter, differences
 from pgpull.endpoints import Endpoint
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manners import Manners
-from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
+from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Scope, Wanted
 from pgpull.origins import Origin
 from pgpull.outlets import CLOSED, OutputClosed
 from pgpull.packing import Export
 from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
+from pgpull.places import place_of
 from pgpull.reading import whole
 from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
@@ -48,6 +49,15 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
+class ByFiles:
+    """What is to be brought by way of an archive."""
+
+    archive: str
+    """The folder, or the URL, where it is to stand."""
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Refused rows that are to be tried again."""
 
@@ -55,7 +65,7 @@ class Retry:
     on_conflict: OnConflict
 
 
-Asked = Export | Request | Job | Question | Matter | Inspection | Recipes | Loading | Retry
+Asked = Export | Request | Job | Question | Matter | Inspection | Recipes | Loading | Retry | ByFiles
 
 
 def _print_version(asked: bool) -> None:
@@ -396,6 +406,8 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             target = load_target(options.env_file)
             with whole(asked.archive) as archive:
                 return _move(reporter, options, asked.job, archive, target)
+        case ByFiles():
+            return _pull_by_files(reporter, options, asked)
         case Retry():
             return _retry(reporter, options, asked)
         case Job():
@@ -459,6 +471,34 @@ def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target
     else:
         reporter.summed_up(summary)
     return summary.exit_code
+
+
+def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
+    """Export the rows in scope, and load them all from there: an archive of them needs no scope any more."""
+    job = options.job_of(asked.request)
+    _check_files(asked.request, job)
+    settings = load(options.env_file)
+    if options.dry_run:
+        return _foretell(reporter, options, job, settings.source, settings.target)
+    export = Export(job, place_of(asked.archive), overwrite=True)
+    exported = run_export(
+        export, settings.source, retries=options.retries, manners=options.manners, listener=reporter
+    )
+    reporter.noticed(f"{exported.manifest.rows:,} rows are in {exported.archive}")
+    every = tuple(replace(wanted, request=replace(wanted.request, scope=Scope())) for wanted in job.wanted)
+    here = replace(options, pause_when=None, no_snapshot=False)
+    with whole(asked.archive) as archive:
+        return _pull(reporter, here, replace(job, wanted=every), archive, settings.target)
+
+
+def _check_files(request: Request, job: Job) -> None:
+    along = ("--with-parents", job.with_parents), ("--with-children", bool(job.with_children))
+    for option, given in (*along, ("--new", request.new is not None)):
+        if given:
+            raise UsageError(
+                f"{option} has to look at both sides together, and --csv takes one after the other",
+                f"leave out {option}, or --csv",
+            )
 
 
 def _retry(reporter: Reporter, options: Options, asked: Retry) -> int:

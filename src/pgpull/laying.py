@@ -18,7 +18,7 @@ from pgpull.reading import Damaged, chunks
 from pgpull.sessions import Session, open_source, open_target
 from pgpull.shapes import Shape, TableName
 from pgpull.sql import laying as sql
-from pgpull.substitutes import TEXT, Archive, Substitute, brings_others, layout, may_flow, shape_of
+from pgpull.substitutes import TEXT, Archive, Substitute, brings_others, layout, may_flow, shape_of, within
 from pgpull.unpacking import changed
 
 
@@ -96,7 +96,11 @@ def _to_lay(
         return list(asked.values())
     names = {table: each.shape.root for table, each in asked.items()}
     requests = {request.table: request for request in selecting.requests(job, names)}
-    return [each for table, each in asked.items() if not _flows(target, requests[table], each, ours.get(table))]
+    return [
+        each
+        for table, each in asked.items()
+        if not _flows(target, within(requests[table], each), each, ours.get(table))
+    ]
 
 
 def _flows(target: Session, request: Request, archived: ArchivedTable, shape: Shape | None) -> bool:

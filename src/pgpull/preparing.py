@@ -13,6 +13,7 @@ from pgpull.ordering import in_order
 from pgpull.relating import Reach, collect, involved, reach
 from pgpull.sessions import Session
 from pgpull.shapes import TablePattern
+from pgpull.substitutes import Substitute, within
 
 
 def names(source: Session, patterns: Iterable[TablePattern]) -> selecting.Names:
@@ -28,9 +29,16 @@ def requests(source: Session, job: Job) -> tuple[Request, ...]:
         ConnectionLost: a connection went away.
     """
     found = selecting.requests(job, names(source, [wanted.pattern for wanted in job.wanted]))
+    if source.substitute is not None:  # rules may well be of tables that an archive was not to hold
+        return tuple(_within(source.substitute, request) for request in found)
     for masks in {request.masks for request in found}:
         privacy.check_tables(source, masks)
     return found
+
+
+def _within(substitute: Substitute, request: Request) -> Request:
+    archived = substitute.archive.manifest.table(request.table)
+    return within(request, archived) if archived else request
 
 
 def make_missing(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from pgpull.archives import ArchivedTable, Manifest
-from pgpull.model import Job, Plan, Request, Strategy, Wire
+from pgpull.errors import PlanError
+from pgpull.model import Job, Plan, Request, Scope, Strategy, Window, Wire
 from pgpull.shapes import Column, ColumnType, Shape, TableName
 
 Stamp = tuple[int, int, int]
@@ -139,6 +140,40 @@ def may_flow(request: Request, archived: ArchivedTable, target: Shape | None, *,
         return False
     here = {column.name for column in target.columns if not column.generated}
     return set(archived.columns) <= here - set(request.without)
+
+
+def within(request: Request, archived: ArchivedTable) -> Request:
+    """Return what is asked for so that no row here goes which the archive was never to hold.
+
+    Raises:
+        PlanError: nobody can tell which rows those are.
+    """
+    if not (request.deletes and archived.scope.narrows):
+        return request
+    if not request.scope.narrows:
+        return replace(request, scope=archived.scope, timezone=archived.timezone)
+    ours, theirs = request.scope.window, archived.scope.window
+    apart = ours is not None and theirs is not None and ours.column != theirs.column
+    if apart or request.timezone != archived.timezone:
+        raise PlanError(
+            f"the archive holds a part of {archived.table}, and local rows outside of it are not to be deleted",
+            "leave out the window, to mean all that the archive holds",
+        )
+    return replace(request, scope=_both(request.scope, archived.scope))
+
+
+def _both(ours: Scope, theirs: Scope) -> Scope:
+    """Return the rows that are in two scopes, whose windows stand on one column."""
+    windows = [window for window in (ours.window, theirs.window) if window is not None]
+    since = [window.since for window in windows if window.since is not None]
+    until = [window.until for window in windows if window.until is not None]
+    column = windows[0].column if windows else ""
+    conditions = [where for where in (ours.where, theirs.where) if where]
+    return Scope(
+        window=Window(column, max(since, default=None), min(until, default=None)) if windows else None,
+        equals=tuple(dict.fromkeys((*ours.equals, *theirs.equals))),
+        where=" AND ".join(f"({where}\n)" for where in conditions) or None,
+    )
 
 
 def brings_others(job: Job) -> bool:
