@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from pgpull import pull
+from pgpull import export, load, pull
+from pgpull.archives import Format
 from tests.conftest import MakePair
 from tests.support import Pair, Side
 
@@ -143,6 +144,28 @@ def test_any_row_of_the_common_types_arrives_byte_for_byte(
     assert images(pair, "source") == images(pair, "target")
     again = pull("t", source=pair.source_url, target=pair.target_url, on_conflict="update")
     assert again.tally.skipped == again.tally.fetched
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_any_row_of_the_common_types_survives_an_archive_byte_for_byte(
+    pairs: dict[str, Pair], form: Format, data: st.DataObject
+) -> None:
+    pair = pairs["binary"]
+    fill(pair, data.draw(rows))
+    export("t", source=pair.source_url, to="archive", format=form, overwrite=True)
+    ways: tuple[dict[str, Any], ...] = ({}, {"on_conflict": "update", "verify": True})
+    for words in ways:
+        tally = load("archive", "t", target=pair.target_url, **words).tally
+        assert tally.failed == tally.updated == 0
+        assert images(pair, "source") == images(pair, "target")
 
 
 @pytest.fixture
