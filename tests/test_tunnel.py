@@ -360,10 +360,17 @@ def test_ssh_ends_with_us_whatever_ends_us(
         wait_until(lambda: waiting(pair))
         children = psutil.Process(ours.pid).children(recursive=True)
         assert [child.name() for child in children].count("ssh") == (2 if through else 1)
+        [folder] = {str(word).partition("/open:")[0] for word in ssh_words(children) if "/open:" in word}
+        assert Path(folder).is_dir()
         ours.send_signal(end)
         ours.wait(20)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not Path(folder).exists()
+
+
+def ssh_words(children: list[psutil.Process]) -> list[str]:
+    return [word for child in children if child.name() == "ssh" for word in child.cmdline()]
 
 
 def waiting(pair: Pair) -> bool:

@@ -38,6 +38,7 @@ exec 3<&-
 wait "$ssh"
 how=$?
 kill "$beside" 2>/dev/null
+rm -f "$0/open" && rmdir "$0" 2>/dev/null
 exit "$how"
 """
 
@@ -186,7 +187,7 @@ def _start(bastion: Bastion, program: str, there: str) -> _Ssh:
     asks = sys.stdin is not None and sys.stdin.isatty()
     words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
     process = subprocess.Popen(
-        ["/bin/sh", "-c", _BESIDE, "pgpull-tunnel", *bastion.command(program, forwards, asks=asks)],
+        ["/bin/sh", "-c", _BESIDE, str(folder), *bastion.command(program, forwards, asks=asks)],
         stdin=subprocess.PIPE,
         stdout=words,
         stderr=words,
