@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from pyarrow import parquet
 
 from pgpull import ArchiveError, Listener, Manifest, PlanError, Stopped, export, parting, spooling
-from pgpull.archives import ArchivedFile, ArchivedTable, Compression
+from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.calling import Way
 from pgpull.columnar import to_csv
 from pgpull.shapes import TableName
@@ -382,3 +384,31 @@ def test_an_interrupted_export_cleans_up(full: Pair) -> None:
     assert process.returncode == 130
     assert "nothing was written" in said
     assert sorted(path.name for path in Path.cwd().iterdir()) == [".env"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a disk of a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False)
+        if _IS_ROOT
+        else None
+    )
+    if done is None or done.returncode:
+        pytest.skip("only root can make a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+_IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_full_disk_is_a_clear_end_that_leaves_nothing(pair: Pair, small_disk: Path, format: Format) -> None:
+    pair.add_messages("source", 10_000)
+    with pytest.raises(ArchiveError, match="No space left on device") as caught:
+        export("askwealth.message", source=pair.source_url, to=small_disk / "a", format=format)
+    assert "make room" in caught.value.hint
+    assert list(small_disk.iterdir()) == []
