@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pgpull import hooks
+from pgpull import export, hooks
+from tests.conftest import MakePair
 from tests.support import Pair
 from tests.test_cli import PGPULL, call, on
 from tests.test_docs import ROOT, blocks, production
@@ -85,7 +86,7 @@ def test_the_hooks_that_the_page_names_are_there() -> None:
     assert named == {hook["id"] for hook in HOOKS}
     for hook in HOOKS:
         assert {"id", "name", "entry", "language", "files"} <= hook.keys()
-        assert hook["entry"].split() == ["python", "-m", "pgpull.hooks"]
+        assert hook["entry"].split()[:3] == ["python", "-m", "pgpull.hooks"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_the_hooks_that_the_page_names_are_there() -> None:
         ("pgpull-archive", "tests/fixtures/week/manifest.json", True),
         ("pgpull-archive", "week/askwealth.message/0001.csv.gz", True),
         ("pgpull-archive", "week/notes.md", False),
+        ("pgpull-masked", "week/manifest.json", True),
     ],
 )
 def test_the_hooks_mean_the_files_that_they_should(hook: str, file: str, meant: bool) -> None:
@@ -132,6 +134,26 @@ def test_an_archive_that_was_altered_is_named_once(
     names = [str(folder / "manifest.json"), str(folder / "s.t" / "0001.csv"), str(own_folder / "other.csv")]
     assert hooks.main(names) == 1
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_an_archive_with_what_looks_personal_is_refused_until_masked_or_ruled_on(
+    make_pair: MakePair, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = make_pair(
+        schema="create schema s; create table s.person (id int primary key, email text, city text)"
+    )
+    pair.source("insert into s.person values (1, 'ann@example.com', 'Ulm')")
+    export("s.person", source=pair.source_url, to=own_folder / "bare")
+    manifest = str(own_folder / "bare" / "manifest.json")
+    assert hooks.main([manifest]) == 0
+    assert hooks.main(["--masked", manifest]) == 1
+    said = capsys.readouterr().err
+    assert "s.person that look personal and are not masked: email, city" in said
+    assert "ann@" not in said
+    (own_folder / "pgpull.toml").write_text('[mask]\nemail = "keep"\ncity = "keep"\n')
+    assert hooks.main(["--masked", manifest]) == 0
+    (own_folder / "bare" / "s.person" / "0001.csv").write_text("2,bob@example.com,Ulm\n")
+    assert hooks.main([manifest]) == 1
 
 
 # --- the image -------------------------------------------------------------------------------------------

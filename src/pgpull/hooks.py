@@ -2,30 +2,36 @@
 
 A ``pgpull.toml`` (or a ``pyproject.toml`` with a word for us) has to make sense. A file of an archive stands
 for the whole archive, which has to be as it was written. Nothing is asked of any database.
+
+With ``--masked`` first, columns of archives that look personal by their names have to be masked, or to
+have a rule in ``pgpull.toml`` (``"keep"`` does).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from pgpull import reading, settings
-from pgpull.archives import MANIFEST
-from pgpull.errors import PgpullError, SettingsError
+from pgpull.archives import MANIFEST, ArchivedTable
+from pgpull.errors import PgpullError, PlanError, SettingsError
+from pgpull.fitting import unruled
+from pgpull.masking import NO_MASKS, Masks
 from pgpull.reporting import Reporter
 
 _CONFIGS: Final = ("pgpull.toml", "pyproject.toml")
 
 
-def main(names: Iterable[str]) -> int:
+def main(names: Sequence[str]) -> int:
     """Look at files, say what is wrong with them, and return 1 if anything is.
 
     Args:
         names: paths of files, as pre-commit gives them; those that are no concern of ours are passed over.
     """
-    found = list(wrong(map(Path, names)))
+    masked, *rest = names if "--masked" in names else ("", *names)
+    found = list(wrong(map(Path, rest), masked=bool(masked)))
     reporter = Reporter()
     reporter.only_looks()
     for error in found:
@@ -33,8 +39,13 @@ def main(names: Iterable[str]) -> int:
     return 1 if found else 0
 
 
-def wrong(files: Iterable[Path]) -> Iterator[PgpullError]:
-    """Yield what is wrong with files; an archive is looked at once, however many of its files are named."""
+def wrong(files: Iterable[Path], *, masked: bool = False) -> Iterator[PgpullError]:
+    """Yield what is wrong with files; an archive is looked at once, however many of its files are named.
+
+    Args:
+        files: where they are.
+        masked: whether what looks personal in archives has to be masked.
+    """
     archives: dict[Path, None] = {}
     for file in files:
         if file.name in _CONFIGS:
@@ -42,7 +53,7 @@ def wrong(files: Iterable[Path]) -> Iterator[PgpullError]:
         elif folder := _archive_of(file):
             archives[folder] = None
     for folder in archives:
-        yield from _wrong_archive(folder)
+        yield from _wrong_archive(folder, masked)
 
 
 def _wrong_config(file: Path) -> Iterator[PgpullError]:
@@ -57,12 +68,27 @@ def _archive_of(file: Path) -> Path | None:
     return next((folder for folder in file.parents if (folder / MANIFEST).is_file()), None)
 
 
-def _wrong_archive(folder: Path) -> Iterator[PgpullError]:
+def _wrong_archive(folder: Path, masked: bool) -> Iterator[PgpullError]:
     try:
-        with reading.whole(folder):
-            pass
+        with reading.whole(folder) as archive:
+            tables = archive.manifest.tables if masked else ()
+        rules = settings.recipes().masks if masked else NO_MASKS
     except PgpullError as error:
         yield error
+        return
+    for table in tables:
+        if names := _bare(table, rules):
+            yield PlanError(
+                f"{folder} holds columns of {table.table} that look personal and are not masked:"
+                f" {', '.join(names)}",
+                'export it anew with masks for them (docs/masks.md), or rule in pgpull.toml: COLUMN = "keep"',
+            )
+
+
+def _bare(table: ArchivedTable, rules: Masks) -> list[str]:
+    """Name the columns that look personal and are as they were, with no rule that says so."""
+    plain = [table.shape.column(name) for name in table.columns if name not in table.masks]
+    return [column.name for column in unruled(rules, table.shape, filter(None, plain))]
 
 
 if __name__ == "__main__":
