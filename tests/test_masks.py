@@ -15,7 +15,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Literal
 
-from pgpull import PlanError, Report, SettingsError, UsageError, check, diff, forecast, pull, pull_tables
+from pgpull import (
+    PlanError,
+    Report,
+    SettingsError,
+    UsageError,
+    check,
+    diff,
+    export,
+    forecast,
+    load,
+    pull,
+    pull_tables,
+)
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.masking import Masks, looks_personal, mask_of, rules_of
 from pgpull.model import Strategy
@@ -707,3 +719,14 @@ def test_the_recipe_for_messages_works_as_it_stands(make_pair: MakePair) -> None
         PGPULL, "pull", "askwealth.message", "--on-conflict", "update", **on(pair, PGPULL_MASK_KEY=KEY)
     )
     assert "skipped 30" in again.stdout
+
+
+def test_an_archive_that_was_masked_so_is_loaded_and_another_is_refused(people: Pair) -> None:
+    export("person", source=source(people), to="masked", mask=RULES)
+    export("person", source=people.source_url, to="bare")
+    assert not SECRET.search("".join(path.read_text() for path in Path("masked").rglob("*") if path.is_file()))
+    with pytest.raises(PlanError, match='as "hash", and the archive was made with "keep"'):
+        load("bare", "person", target=people.target_url, mask=RULES)
+    assert load("masked", "person", target=people.target_url, mask=RULES).tally.inserted == 40
+    again = masked(people, "person", on_conflict="update", mirror=True, verify=True)
+    assert (again.tally.skipped, again.deleted) == (40, 0)

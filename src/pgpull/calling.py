@@ -88,6 +88,9 @@ def pull(
             - ``verify``: compare both sides once more at the end.
             - ``row_versions``: whether transaction numbers may be remembered to save time; they are.
             - ``batch_size``: rows that are committed together, at most.
+            - ``mask``: what the server puts in the place of values, in the words of ``pgpull.toml``:
+              ``{"schema.table": {"column": "scrub"}, "*email*": "email"}``; ``mask_strict`` stops at what looks
+              personal and is not ruled on. The key is the source's own: ``Endpoint.mask_key``.
             - ``max_errors``: stop when more rows than this fail: a number, or a percentage such as ``"2%"``.
 
     Returns:
