@@ -522,6 +522,7 @@ def test_json_is_one_object_with_stable_keys(events: Pair) -> None:
     assert report.pop("snapshot").endswith("+00:00")
     nothing = {"source": 0, "target": 0, "missing": 0, "surplus": 0}
     assert report == {
+        "kind": "survey",
         "table": "s.t",
         "column": "at",
         "timezone": "UTC",
