@@ -67,7 +67,7 @@ select md5('message ' || i)::uuid, role, parts,
        timestamptz '2024-02-01 00:00:00+00' + i * interval '5.2512345 seconds',
        md5('thread ' || i / 10)::uuid, annotations
 from (select *, %(first)s - 1 + row_number() over () as i
-        from (select * from askwealth.message offset %(offset)s limit %(count)s) as some) as numbered
+        from (select * from askwealth.message offset %(offset)s limit %(count)s) as chosen) as numbered
 """
 
 DISTINCT = 1_000_000
