@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ import zstandard
 from psycopg.sql import SQL, Composed, Identifier
 from pyarrow import parquet
 
-from pgpull import ArchiveError, Listener, Manifest, PlanError, Stopped, export, parting, spooling
+from pgpull import ArchiveError, Listener, Manifest, PlanError, Stopped, export, load, parting, spooling
 from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.calling import Way
 from pgpull.columnar import to_csv
+from pgpull.places import place_of
 from pgpull.shapes import TableName
+from pgpull.storing import writing
 from tests.conftest import MakePair, Say
 from tests.support import Pair, Proxy
 from tests.test_databases import ALIKE, ODD, _psql
@@ -262,6 +266,26 @@ def test_names_of_tables_make_folders_of_their_own_wherever_they_are(
     }
 
 
+def test_a_folder_is_no_longer_than_a_file_s_name_may_be_and_never_the_manifest(
+    make_pair: MakePair, tmp_path: Path
+) -> None:
+    long = ["%" * 63, "%" * 62 + "!"]
+    pair = make_pair(
+        schema=f'create schema manifest; create table manifest.json (id int); create schema "{long[0]}";'
+        + "".join(f'create table "{long[0]}"."{name}" (id int);' for name in long)
+    )
+    export("*.*", source=pair.source_url, to=tmp_path / "a")
+    assert load(tmp_path / "a", target=pair.target_url).exit_code == 0
+
+
+def test_what_would_end_a_file_for_copy_does_not_end_it(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(schema="create table t (created_at date, v text)")
+    pair.source(r"insert into t values ('2025-01-01', '\.'), ('2025-01-02', null), ('2025-01-03', '')")
+    export("t", source=pair.source_url, to=tmp_path / "a", by="month", without=["created_at"])
+    load(tmp_path / "a", target=pair.target_url)
+    assert pair.images("target", "t", "v") == pair.images("source", "t", "v")
+
+
 # --- whole, or not there ---------------------------------------------------------------------------------
 
 
@@ -296,6 +320,47 @@ def test_what_is_no_archive_is_never_replaced(full: Pair, tmp_path: Path, overwr
         with pytest.raises(ArchiveError, match="is no archive"):
             export("askwealth.message", source=full.source_url, to=tmp_path / name, overwrite=overwrite)
     assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.partial", "a.replaced"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_no_export_has_left_beside_an_archive_is_never_removed(
+    full: Pair, tmp_path: Path, name: str, kind: str
+) -> None:
+    export("askwealth.message", source=full.source_url, to=tmp_path / "a")
+    mine = tmp_path / ("mine" if kind == "link" else name)
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    if kind == "link":
+        (tmp_path / name).symlink_to(mine)
+    with pytest.raises(ArchiveError, match="holds what no export has left"):
+        export("askwealth.message", source=full.source_url, to=tmp_path / "a", overwrite=True)
+    assert (mine / "thesis.txt").read_text() == "mine"
+    assert all_rows(tmp_path / "a") == expected(full)
+
+
+NOTHING = Manifest("0", "production", datetime.now(UTC), "UTF8", "csv", None, ())
+
+
+def test_an_export_that_ends_leaves_alone_what_another_has_begun_in_the_same_place(tmp_path: Path) -> None:
+    place = place_of(tmp_path / "a")
+    with ExitStack() as ends:
+        first = ends.enter_context(writing(place))
+        first.complete(NOTHING)
+        with writing(place, overwrite=True) as second:
+            ends.close()
+            assert second.spools.is_dir()
+            second.complete(NOTHING)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_archive_that_made_way_for_one_that_never_came_is_put_back(tmp_path: Path) -> None:
+    with writing(place_of(tmp_path / "a")) as archive:
+        archive.complete(NOTHING)
+    (tmp_path / "a").rename(tmp_path / "a.replaced")  # a kill in this very moment
+    with pytest.raises(KeyboardInterrupt), writing(place_of(tmp_path / "a")):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_table_that_cannot_be_read_leaves_no_archive(full: Pair, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
+from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.errors import PlanError
 from pgpull.fitting import chosen, words
 from pgpull.model import Job, Plan, Request, Scope, Strategy, Wire
@@ -16,6 +16,9 @@ from pgpull.shapes import Column, Shape, TableName
 from pgpull.sql import NO_MONTH
 
 _TIMES: Final = ("timestamptz", "timestamp", "date")
+
+_LONGEST: Final = 100
+"""Characters of a name in its folder's: two such take less than the 255 bytes that a file's name may have."""
 
 _ENDINGS: Final = {None: "", "gzip": ".gz", "zstd": ".zst"}
 
@@ -131,7 +134,7 @@ def _without_idle_window(request: Request, shape: Shape) -> tuple[Request, tuple
 def packed(plans: Sequence[Plan], *, by_month: bool) -> list[Packed]:
     """Give each table its folder; no two that differ only in how their letters are written share one."""
     found: list[Packed] = []
-    taken: set[str] = set()
+    taken = {MANIFEST}
     for plan in plans:
         folder = name = folder_of(plan.table)
         number = 2
@@ -159,7 +162,7 @@ def _plain(name: str) -> str:
         letter if letter.isalnum() or letter in "_-$" else "".join(f"%{byte:02X}" for byte in letter.encode())
         for letter in name
     )
-    return "".join(kept)
+    return "".join(kept)[:_LONGEST]
 
 
 def narrowed(scope: Scope) -> bool:

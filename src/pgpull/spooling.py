@@ -19,6 +19,11 @@ _ALL_HELD_BYTES: Final = 16 * _HELD_BYTES
 
 MONTH_BYTES: Final = len("2025-01,")
 
+_END: Final = b"\\.\n"
+"""Alone in its row it ends COPY FROM; COPY TO quotes it there, but not beside a month."""
+
+_END_QUOTED: Final = b'"\\."\n'
+
 
 class Spool:
     """The rows of one file, as they come: some in memory, the others on disk.
@@ -106,6 +111,7 @@ class Spools:
 def _by_month(rows: Sequence[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     months: dict[bytes, list[bytes]] = {}
     for row in rows:
-        months.setdefault(row[:MONTH_BYTES], []).append(row[MONTH_BYTES:])
+        rest = row[MONTH_BYTES:]
+        months.setdefault(row[:MONTH_BYTES], []).append(_END_QUOTED if rest == _END else rest)
     for month, its_rows in months.items():
         yield month[:-1].decode(), its_rows

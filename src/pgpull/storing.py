@@ -25,8 +25,14 @@ if sys.platform != "win32":
 PARTIAL: Final = ".partial"
 REPLACED: Final = ".replaced"
 
+SPOOLS: Final = ".spools"
+"""A folder for what is on its way into a file; it is there until the manifest is."""
+
 MARK: Final = "partial.txt"
 """Stands where files are stored that have no manifest yet."""
+
+_OURS: Final = (SPOOLS, MANIFEST)
+"""One of them is in a folder for as long as anything of an archive is there; the others go before."""
 
 _MARK_TEXT: Final = (
     b"pgpull is writing an archive here, or was stopped while it did; the next export replaces it\n"
@@ -44,8 +50,7 @@ class Writing:
     def __init__(self, place: Place, folder: Path) -> None:
         self._place = place
         self._folder = folder
-        self.spools = folder / ".spools"
-        """A folder for what is on its way into a file."""
+        self.spools = folder / SPOOLS
         with said_clearly(place):
             self.spools.mkdir(mode=0o700)
 
@@ -109,10 +114,12 @@ class Writing:
                 self._place.remote.pipe_file(self._place.below(MANIFEST), text)
                 self._place.remote.rm_file(self._place.below(MARK))
                 return
-            shutil.rmtree(self.spools)
             with open_new(self._folder / MANIFEST) as file:
                 file.write(text)
             _sync(self._folder / MANIFEST)
+            shutil.rmtree(
+                self.spools
+            )  # not before: without either, nobody could tell what a killed export left
             for folder, _, _ in os.walk(self._folder):
                 _sync(Path(folder))
             _rename(self._folder, Path(self._place.path))
@@ -142,14 +149,16 @@ def _rename(whole: Path, to: Path) -> None:
     if not (to / MANIFEST).exists():
         whole.rename(to)
     else:
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            _remove_folder(old)
         to.rename(old)
         try:
             whole.rename(to)
         except OSError:
             old.rename(to)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            _remove_folder(old)
     _sync(to.parent)
 
 
@@ -180,13 +189,41 @@ def check_free(place: Place, *, overwrite: bool) -> None:
             raise ArchiveError(
                 f"there is an archive already: {place.name}", "name another, or give --overwrite"
             )
-        return
-    with said_clearly(place):
-        taken = _any_file_there(place)
-    if taken:
-        raise ArchiveError(
-            f"{place.name} is not empty, and is no archive", "name a folder that is empty, or is not there"
-        )
+    else:
+        with said_clearly(place):
+            taken = _any_file_there(place)
+        if taken:
+            raise ArchiveError(
+                f"{place.name} is not empty, and is no archive", "name a folder that is empty, or is not there"
+            )
+    if place.remote is None:
+        _check_beside(place)
+
+
+def _check_beside(place: Place) -> None:
+    """Make sure that what has to go beside an archive was left there by an export."""
+    whole = Path(place.path)
+    for beside in (whole.with_name(whole.name + ending) for ending in (PARTIAL, REPLACED)):
+        with said_clearly(place):
+            ours = _is_left_over(beside)
+        if not ours:
+            raise ArchiveError(
+                f"{beside} is needed to write {place.name}, and holds what no export has left there",
+                "move it away, or name another place for the archive",
+            )
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether something may go: there is nothing, or an archive that was begun, or that was to be removed."""
+    if path.is_symlink():
+        return False
+    try:
+        empty = not any(path.iterdir())
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
+    return empty or (path / SPOOLS).is_dir() or is_archive(Place(path.name, str(path)))
 
 
 def _any_file_there(place: Place) -> bool:
@@ -206,34 +243,51 @@ def _in_folder(place: Place) -> Iterator[Path]:
     with said_clearly(place):
         whole.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(mode=0o700, exist_ok=True)
-    with _held(partial, place):
+    with _held(partial, place) as number:
         with said_clearly(place):
+            partial.chmod(0o700)
+            _put_back(whole)
             _empty(partial)
         try:
             yield partial
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):
+                # once ours is whole and has its name, another export may have begun one of its own
+                if os.path.samestat(partial.stat(), os.fstat(number)):
+                    _remove_folder(partial)
+
+
+def _put_back(whole: Path) -> None:
+    """Let an archive stand where it did, if an export was killed just as its own was to come there."""
+    old = whole.with_name(whole.name + REPLACED)
+    if old.is_dir() and not whole.exists():
+        old.rename(whole)
 
 
 @contextmanager
-def _held(partial: Path, place: Place) -> Iterator[None]:
-    """Keep a folder from other exports; the system lets go of it if we are killed."""
+def _held(partial: Path, place: Place) -> Iterator[int]:
+    """Keep a folder from other exports, and yield its number; the system lets go of it if we are killed."""
     with said_clearly(place):
-        number = os.open(partial, os.O_RDONLY)
+        number = os.open(partial, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
         if sys.platform != "win32":
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield number
     except BlockingIOError as error:
         raise ArchiveError(f"another export is writing {place.name}", "wait until it is through") from error
     finally:
         os.close(number)
 
 
+def _remove_folder(folder: Path) -> None:
+    """Remove an archive, or what there is of one."""
+    _empty(folder)
+    folder.rmdir()
+
+
 def _empty(folder: Path) -> None:
-    """Remove what a killed export has left."""
-    folder.chmod(0o700)
-    for found in folder.iterdir():
+    """Remove what is in an archive's folder, what tells that it is one at last."""
+    for found in sorted(folder.iterdir(), key=lambda found: found.name in _OURS):
         if found.is_dir() and not found.is_symlink():
             shutil.rmtree(found)
         else:
