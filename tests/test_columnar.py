@@ -98,6 +98,13 @@ def test_null_is_apart_from_empty_in_a_single_column(tmp_path: Path) -> None:
     assert _back(tmp_path) == rows
 
 
+@pytest.mark.parametrize("text", ["\ufeff", "\ufeff\ufeffa", '"\ufeff,"', "a\ufeff"])
+def test_a_value_keeps_its_mark_of_byte_order_at_the_very_beginning(tmp_path: Path, text: str) -> None:
+    rows = f"{text},1\n{text},2\n".encode()
+    _parquet(tmp_path, rows, [_column("text"), _column("int4")])
+    assert _values(_back(tmp_path)) == _values(rows)
+
+
 @pytest.mark.parametrize("rows", [b"\\x\n" * 12, b"\n" * 12, b"\\x\n\\x0a\n\n\\x0bff\n\\x\n"])
 def test_bytes_come_back_however_few_there_are(tmp_path: Path, rows: bytes) -> None:
     _parquet(tmp_path, rows, [_column("bytea")])

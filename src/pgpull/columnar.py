@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import binascii
 import re
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from pgpull.archives import Compression
 from pgpull.errors import PlanError, UsageError
@@ -119,9 +120,9 @@ def _read(csv: Path, columns: Sequence[Column]) -> Arrow:
         return arrow.schema(types.items()).empty_table()
     try:
         return reader.read_csv(
-            csv,
+            _with_its_mark(csv),
             # no value is cut in two where a block takes them all
-            read_options=reader.ReadOptions(column_names=names, block_size=max(_BLOCK, size)),
+            read_options=reader.ReadOptions(column_names=names, block_size=max(_BLOCK, size + len(BOM_UTF8))),
             parse_options=reader.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
             convert_options=reader.ConvertOptions(
                 column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
@@ -132,6 +133,14 @@ def _read(csv: Path, columns: Sequence[Column]) -> Arrow:
             "Parquet holds text in UTF-8, and the server's is not",
             "leave out --format parquet: CSV takes it as it is",
         ) from None
+
+
+def _with_its_mark(csv: Path) -> Path | BytesIO:
+    """Return a file so that a value at its beginning keeps U+FEFF, which Arrow would drop as a mark."""
+    with csv.open("rb") as file:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
+            return csv
+        return BytesIO(BOM_UTF8 * 2 + file.read())
 
 
 def _typed(texts: Arrow, kind: Arrow) -> Arrow | None:
@@ -197,7 +206,7 @@ def retype(file: Path, as_text: Collection[str], compression: Compression | None
 # --- from Parquet ----------------------------------------------------------------------------------------
 
 
-def to_csv(file: Path, rows: int) -> Iterator[bytes]:
+def to_csv(file: Path | IO[bytes], rows: int) -> Iterator[bytes]:
     """Yield the rows of a Parquet file as COPY reads CSV, some at a time.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def _found_whole(folder: Path, name: str) -> Archive:
         _check_size(folder / file.path, file, name)
     stamps: dict[str, Stamp] = {}
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda file: _sum_of(folder / file.path), manifest.files)
+        found = pool.map(lambda file: _sum_of(folder / file.path, file, name), manifest.files)
         for file, (digest, stamp) in zip(manifest.files, found, strict=True):
             if digest != file.sha256:
                 raise ArchiveError(f"{file.path} of the archive {name} was changed since it was written", _ANEW)
@@ -98,18 +99,25 @@ def _manifest(folder: Path, name: str) -> Manifest:
 
 def _check_size(path: Path, file: ArchivedFile, name: str) -> None:
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError:
-        raise ArchiveError(f"the archive {name} lacks {file.path}", _ANEW) from None
-    if size != file.size:
+        found = None
+    if found is None or not stat.S_ISREG(found.st_mode):
+        raise ArchiveError(f"the archive {name} lacks {file.path}", _ANEW)
+    if (size := found.st_size) != file.size:
         raise ArchiveError(
             f"{file.path} of the archive {name} has {size:,} bytes, and should have {file.size:,}", _ANEW
         )
 
 
-def _sum_of(path: Path) -> tuple[str, Stamp]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), _stamp(file)
+def _sum_of(path: Path, file: ArchivedFile, name: str) -> tuple[str, Stamp]:
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest(), _stamp(opened)
+    except OSError as error:
+        raise ArchiveError(
+            f"{file.path} of the archive {name} cannot be read: {error.strerror}", _ANEW
+        ) from None
 
 
 def _stamp(file: IO[bytes]) -> Stamp:
@@ -132,11 +140,11 @@ def chunks(archive: Archive, file: ArchivedFile) -> Iterator[bytes]:
         with path.open("rb") as opened:
             _check_stamp(archive, file, opened)
             if archive.manifest.format == "parquet":
-                yield from columnar.to_csv(path, file.rows)
+                yield from columnar.to_csv(opened, file.rows)
             else:
-                yield from _pieces(_unpacked(opened, archive.manifest.compression))
+                yield from _unpacked(opened, archive.manifest.compression)
             _check_stamp(archive, file, opened)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # Arrow's are ValueErrors, and quote values
         raise Damaged from error
 
 
@@ -145,16 +153,22 @@ def _check_stamp(archive: Archive, file: ArchivedFile, opened: IO[bytes]) -> Non
         raise Damaged
 
 
+def _unpacked(opened: IO[bytes], compression: str | None) -> Iterator[bytes]:
+    if compression == "gzip":
+        return _pieces(cast(IO[bytes], gzip.open(opened)))
+    return _from_zstd(opened) if compression == "zstd" else _pieces(opened)
+
+
+def _from_zstd(opened: IO[bytes]) -> Iterator[bytes]:
+    import zstandard  # read when needed
+
+    unpacked = zstandard.ZstdDecompressor().stream_reader(opened, read_across_frames=True)
+    try:
+        yield from _pieces(cast(IO[bytes], unpacked))
+    except zstandard.ZstdError as error:
+        raise Damaged from error
+
+
 def _pieces(unpacked: IO[bytes]) -> Iterator[bytes]:
     while piece := unpacked.read(_CHUNK):
         yield piece
-
-
-def _unpacked(opened: IO[bytes], compression: str | None) -> IO[bytes]:
-    if compression == "gzip":
-        return cast(IO[bytes], gzip.open(opened))
-    if compression == "zstd":
-        import zstandard  # read when needed
-
-        return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(opened, read_across_frames=True))
-    return opened
