@@ -105,6 +105,13 @@ def _table(name: str, value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def _type(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(found: dict[str, Any]) -> None:
+        found["tables"][0]["shape"]["columns"][0]["type"]["name"] = name
+
+    return change
+
+
 def _file(name: str, value: object) -> Callable[[dict[str, Any]], None]:
     def change(found: dict[str, Any]) -> None:
         found["tables"][0]["files"][0][name] = value
@@ -124,6 +131,9 @@ def _again(found: dict[str, Any]) -> None:
         (_table("columns", ["id", "id"]), "twice"),
         (_table("shape", None), "not as pgpull writes it"),
         (_again, "twice"),
+        (_type("int); drop table t; --"), "a type that cannot be"),
+        (_type("text, lo_import($$/etc/passwd$$)"), "a type that cannot be"),
+        (_type("int(1) or f(2)"), "a type that cannot be"),
         (_file("rows", -1), "what cannot be"),
         (_file("sha256", "abc"), "what cannot be"),
         (_file("path", "../0001.csv"), "outside of the archive"),

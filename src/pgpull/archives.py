@@ -33,6 +33,14 @@ MANIFEST: Final = "manifest.json"
 Format = Literal["csv", "parquet"]
 Compression = Literal["gzip", "zstd"]
 
+_NAME: Final = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+
+# As format_type() writes it: its text goes into statements, and a manifest may be from anybody.
+_TYPE: Final = re.compile(
+    rf"(?:{_NAME}(?:\.{_NAME})?|double precision|bit varying|character varying|interval [a-z]+(?: to [a-z]+)?)"
+    r"(?:\((?!.*--)[\w ,.-]*\))?(?: with(?:out)? time zone)?(?:\[\])*"
+)
+
 _SUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -179,6 +187,10 @@ def _check_table(table: ArchivedTable) -> None:
     named = {column.name for column in table.shape.columns}
     if unknown := [name for name in table.columns if name not in named]:
         raise ArchiveError(f"{MANIFEST} does not say what {table.table}.{unknown[0]} is", _ANEW)
+    if any(not _TYPE.fullmatch(column.type.name) for column in table.shape.columns):
+        raise ArchiveError(
+            f"{MANIFEST} gives a column of {table.table} a type that cannot be", "do not trust it"
+        )
     if twice := _twice(table.columns):
         raise ArchiveError(f"{MANIFEST} names {table.table}.{twice} twice", _ANEW)
 
