@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -358,6 +359,29 @@ def test_what_is_not_whole_is_refused_before_anything_is_written(
     assert full.target(f"select count(*) from {MESSAGE}") == [(0,)]
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_that_cannot_be_unpacked_ends_the_load_clearly(full: Pair, form: Format) -> None:
+    archive = archived(full.source_url, "a", MESSAGE, form=form, compression="zstd")
+    [file] = archive.glob("askwealth.message/*")
+    data = file.read_bytes()
+    file.write_bytes(data[:20] + bytes(255 - byte for byte in data[20:]))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    rewritten(archive, lambda manifest: manifest["tables"][0]["files"][0].update(sha256=digest))
+    with pytest.raises(Stopped, match="was changed while it was loaded"):
+        load(archive, MESSAGE, target=full.target_url)
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_file_that_lacks(full: Pair) -> None:
+    archive = archived(full.source_url, "a", MESSAGE)
+    [file] = archive.glob("askwealth.message/*")
+    file.unlink()
+    file.mkdir()
+    size = file.stat().st_size
+    rewritten(archive, lambda manifest: manifest["tables"][0]["files"][0].update(size=size))
+    with pytest.raises(ArchiveError, match="lacks askwealth"):
+        load(archive, MESSAGE, target=full.target_url)
+
+
 class Meddler(Listener):
     """Does something, once, as soon as rows are to move."""
 
@@ -411,6 +435,28 @@ def test_a_target_on_another_machine_is_refused_before_anything_is_made_there(
     assert loaded(
         full, archive, way={"allow_target": str(conninfo_to_dict(full.target_url)["host"])}
     ).tally.inserted
+
+
+def test_a_load_into_what_is_set_as_the_server_is_refused(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    settings = {**environment(full), "SERVER_DB_URL": full.target_url}
+    done = subprocess.run(command(archive), env=settings, text=True, capture_output=True, check=False)
+    assert (done.returncode, "the server's own database" in done.stderr) == (3, True)
+    assert full.target(f"select count(*) from {MESSAGE}") == [(0,)]
+
+
+class Patient(Listener):
+    """Asks how long the session that stands for the server may wait."""
+
+    def opened(self, plans: Any, source: Any, target: Any) -> None:
+        rows = source.connection.execute("show idle_in_transaction_session_timeout").fetchall()
+        self.found = (rows, source.identity.read_only)
+
+
+def test_the_session_in_place_of_the_server_s_waits_while_files_flow(full: Pair) -> None:
+    listener = Patient()
+    load(archived(full.source_url, "a"), target=full.target_url, way={"listener": listener})
+    assert listener.found == ([("0",)], True)
 
 
 # --- ends in the middle ----------------------------------------------------------------------------------
@@ -570,11 +616,32 @@ def test_a_dry_run_says_what_a_load_would_do_and_writes_nothing(full: Pair) -> N
     assert loaded(full, archive, MESSAGE, on_conflict="update").tally == Tally(300, 200, 50, 50)
 
 
+def test_a_dry_run_makes_no_table(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key)", target_schema="select")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pgpull",
+            "load",
+            archived(pair.source_url, "a"),
+            "--create-missing",
+            "--dry-run",
+        ],
+        env=environment(pair),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, "no table public.t" in done.stderr) == (3, True)
+    assert pair.target("select to_regclass('t')") == [(None,)]
+
+
 SCRIPT = Path(__file__).parents[1] / "data_migrations" / "load_messages.py"
 
 
-def script(pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:
-    settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": pair.target_url}
+def script(pair: Pair, *words: str, target: str = "") -> subprocess.CompletedProcess[str]:
+    settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": target or pair.target_url}
     return subprocess.run(
         [sys.executable, str(SCRIPT), "--csv", "files", *words],
         env={**os.environ, **settings},
@@ -599,8 +666,32 @@ def test_a_pull_by_way_of_files_is_the_pull_and_leaves_the_files(full: Pair) -> 
     assert "skipped 48" in script(full, *days).stdout
 
 
+def test_short_transactions_make_no_archive_of_one_instant(full: Pair) -> None:
+    done = script(full, "--no-snapshot")
+    assert (done.returncode, "an archive is of one instant" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("word", ["--new", "--with-parents"])
 def test_what_looks_at_both_sides_together_does_not_go_by_way_of_files(full: Pair, word: str) -> None:
     done = script(full, word)
     assert (done.returncode, f"{word} has to look at both sides" in done.stderr) == (2, True)
     assert not Path("files").exists()
+
+
+def test_no_way_by_files_leads_back_into_the_server(full: Pair) -> None:
+    same = full.source_url + ("&" if "?" in full.source_url else "?") + "application_name=other"
+    done = script(full, "--mirror", target=same)
+    assert (done.returncode, "are the same database" in done.stderr) == (3, True)
+    assert not Path("files").exists()
+
+
+def test_a_load_drops_what_its_role_has_left_whatever_that_is_called(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    full.target(
+        'create role "Dev" superuser login', 'create schema pgpull_archive_0000abcd_0 authorization "Dev"'
+    )
+    try:
+        load(archive, target=full.url("target", "Dev"))
+        assert not scratch(full)
+    finally:
+        full.target("drop schema if exists pgpull_archive_0000abcd_0", 'drop owned by "Dev"', 'drop role "Dev"')

@@ -13,6 +13,7 @@ from pgpull.archives import Compression, Format
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import UsageError
 from pgpull.exporting import Exported, export_to
+from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
@@ -28,7 +29,7 @@ from pgpull.rejecting import RejectsFile
 from pgpull.requesting import RowWords, Words, default_rejects, make_job, make_request
 from pgpull.results import Report, Summary
 from pgpull.running import walk
-from pgpull.sessions import open_target
+from pgpull.sessions import open_source, open_target
 from pgpull.shapes import TableName, TablePattern
 from pgpull.stretching import walk_in_stretches
 from pgpull.substitutes import Archive
@@ -273,6 +274,16 @@ def export(
     )
     retries, hears = way.get("retries", DEFAULT_RETRIES), way.get("listener")
     return run_export(asked, endpoint_of(source, "source"), retries=retries, manners=manners, listener=hears)
+
+
+def check_sides(source: Endpoint, target: Endpoint, allowed: Sequence[str] = ()) -> None:
+    """Make sure that local may be written and is not the server, before rows go by way of files.
+
+    Raises:
+        Refused: it may not, or is, or there is no connection.
+    """
+    with closing(open_target(target)) as local, open_source(source) as server:
+        guard(server, local, allowed)
 
 
 def run_export(

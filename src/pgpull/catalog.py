@@ -279,7 +279,7 @@ def _not_archived(substitute: Substitute, table: TableName) -> PlanError:
 
 
 def make_table(session: Session, model: Shape) -> Shape | None:
-    """Make a table that takes another table's rows, with its columns and its key, in a private Postgres.
+    """Make a table that takes another table's rows, with its columns and its key.
 
     Raises:
         PlanError: it cannot be made, for want of a type or an extension for example.
@@ -289,7 +289,7 @@ def make_table(session: Session, model: Shape) -> Shape | None:
             session.connection.execute(hints.create_table(model))
         except psycopg.ProgrammingError as error:
             raise PlanError(
-                f"{model.table} cannot be made in the private Postgres: {error.diag.message_primary}",
+                f"{model.table} cannot be made on {session.side}: {error.diag.message_primary}",
                 "make what it lacks with psql, then run the same command again:"
                 f" {hints.create_table(model).as_string(None)}",
             ) from error

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from pgpull import completing
-from pgpull.calling import run, run_export
+from pgpull.calling import check_sides, run, run_export
 from pgpull.checking import Inspection, checkup_of
 from pgpull.diffing import Matter, differences
 from pgpull.endpoints import Endpoint
@@ -28,6 +28,7 @@ from pgpull.packing import Export
 from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WRITING
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.places import place_of
+from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.recipes import Entry, Recipes
 from pgpull.rehearsing import DEFAULT_EXAMPLES, rehearse, rehearse_job
@@ -476,22 +477,29 @@ def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target
 def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
     """Export the rows in scope, and load them all from there: an archive of them needs no scope any more."""
     job = options.job_of(asked.request)
-    _check_files(asked.request, job)
+    _check_files(asked.request, job, options)
     settings = load(options.env_file)
     if options.dry_run:
         return _foretell(reporter, options, job, settings.source, settings.target)
     export = Export(job, place_of(asked.archive), overwrite=True)
-    exported = run_export(
-        export, settings.source, retries=options.retries, manners=options.manners, listener=reporter
-    )
+    with kept_open(settings.source):
+        check_sides(settings.source, settings.target, options.allow_target or ())
+        exported = run_export(
+            export, settings.source, retries=options.retries, manners=options.manners, listener=reporter
+        )
     reporter.noticed(f"{exported.manifest.rows:,} rows are in {exported.archive}")
     every = tuple(replace(wanted, request=replace(wanted.request, scope=Scope())) for wanted in job.wanted)
-    here = replace(options, pause_when=None, no_snapshot=False)
+    here = replace(options, pause_when=None)
     with whole(asked.archive) as archive:
         return _pull(reporter, here, replace(job, wanted=every), archive, settings.target)
 
 
-def _check_files(request: Request, job: Job) -> None:
+def _check_files(request: Request, job: Job, options: Options) -> None:
+    if options.no_snapshot:
+        raise UsageError(
+            "an archive is of one instant of the server, and --no-snapshot reads many",
+            "leave out --no-snapshot, or --csv",
+        )
     along = ("--with-parents", job.with_parents), ("--with-children", bool(job.with_children))
     for option, given in (*along, ("--new", request.new is not None)):
         if given:

@@ -54,7 +54,7 @@ def in_place_of_source(
     _drop_left_over(target)
     tables = _asked(archive, job)
     ours = catalog.shapes_of(target, tables)
-    if job.create_missing:
+    if job.create_missing and streams:
         ours |= _made(target, [each for table, each in tables.items() if table not in ours], noticed)
     laid = _to_lay(archive, target, job, ours, streams)
     with _laid_out(archive, target, laid) as shapes:

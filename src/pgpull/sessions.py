@@ -75,6 +75,12 @@ _SOURCE_TIMEOUTS: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "10min",
 }
 
+# An archive's files may flow for hours, and nothing is asked meanwhile.
+_ARCHIVE_TIMEOUTS: Final[Mapping[str, str]] = {
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "0",
+}
+
 # Where the server's system cannot tell that a client is gone, it takes no value but 0.
 _SOURCE_CHECKS: Final[Mapping[str, str]] = {"client_connection_check_interval": "10s"}
 
@@ -320,7 +326,7 @@ def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | 
         with translated(side, connection):
             if at is not None:
                 connection.execute(sql.see(at))
-            snapshot = _begin(connection, share)
+            snapshot = _begin(connection, side, share)
             if endpoint.mask_key:
                 connection.execute(LET_MASK, (endpoint.mask_key,))
             session = _session(SOURCE, endpoint, link)
@@ -332,10 +338,13 @@ def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | 
         raise
 
 
-def _begin(connection: psycopg.Connection, share: bool) -> str | None:
+def _begin(connection: psycopg.Connection, side: str, share: bool) -> str | None:
     """Set what holds in the source's transaction; return the name of its instant, if it is to be shared."""
     connection.execute(sql.pin(_FORMS, in_transaction=True))
-    connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
+    if side == TARGET:
+        connection.execute(sql.pin(_ARCHIVE_TIMEOUTS, in_transaction=True))
+    else:
+        connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
     with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
         connection.execute(sql.pin_where_unlimited(_SOURCE_CHECKS))
     if not share:
@@ -346,7 +355,7 @@ def _begin(connection: psycopg.Connection, share: bool) -> str | None:
         if is_lost(error, connection):
             raise
         connection.rollback()  # it cannot be tried behind a savepoint: subtransactions share nothing
-        return _begin(connection, share=False)
+        return _begin(connection, side, share=False)
     return row[0] if row else None
 
 

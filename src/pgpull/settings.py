@@ -20,7 +20,7 @@ from pgpull import embedded
 from pgpull.asking import printed
 from pgpull.bastions import Bastion
 from pgpull.endpoints import Endpoint, parse_url
-from pgpull.errors import SettingsError
+from pgpull.errors import SettingsError, UnsafeTarget
 from pgpull.recipes import Recipes
 
 MASK_KEY: Final = "PGPULL_MASK_KEY"
@@ -135,11 +135,38 @@ def load_source(env_file: Path | None = None) -> Endpoint:
 
 
 def load_target(env_file: Path | None = None) -> Endpoint:
-    """Read the settings of the local side alone, for who has no use for the server's; see :func:`load`."""
+    """Read the settings of the local side alone, for who has no use for the server's; see :func:`load`.
+
+    Raises:
+        UnsafeTarget: they are the server's, which nobody asks whether it is another database.
+    """
     file = env_file or _found()
     values = _read(file) if file else {}
     where = f"{file} and the environment" if file else "no .env file, and the environment"
-    return _target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent)
+    target = _target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent)
+    if _is_servers(target, values):
+        raise UnsafeTarget(
+            f"local is set to the server's own database: {target}", "check LOCAL_DB_URL and SERVER_DB_URL"
+        )
+    return target
+
+
+def _is_servers(target: Endpoint, values: Mapping[str, str]) -> bool:
+    """Whether the server's settings name the same place, as far as they can be told from here."""
+    try:
+        side = _group(_Server, values)
+        if side.url_command or _group(_Way, values).ssh:  # a bastion's localhost is another
+            return False
+        server = _endpoint(side, "the server", "")
+    except SettingsError:
+        return False
+    return _place(server) == _place(target)
+
+
+def _place(endpoint: Endpoint) -> tuple[str, ...]:
+    found = endpoint.parameters
+    host = found.get("hostaddr") or found.get("host", "")
+    return host.lower(), found.get("port") or "5432", found.get("dbname") or found.get("user", "")
 
 
 def seen_target(env_file: Path | None = None) -> Endpoint | None:

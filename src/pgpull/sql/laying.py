@@ -17,8 +17,8 @@ PREFIX: Final = "pgpull_archive_"
 
 # Ours alone: what another role has left, it will drop itself.
 LEFT_OVER: Final = SQL(
-    "SELECT nspname FROM pg_namespace"
-    r" WHERE nspname ~ '^pgpull_archive_[0-9a-f]{8}(_[0-9]+)?$' AND nspowner = current_user::regrole"
+    "SELECT nspname FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner"
+    r" WHERE nspname ~ '^pgpull_archive_[0-9a-f]{8}(_[0-9]+)?$' AND rolname = current_user"
 )
 
 MAY_MAKE: Final = SQL("SELECT has_database_privilege(current_database(), 'CREATE')")
