@@ -96,6 +96,14 @@ def test_numbers_keep_their_digits_and_null_is_apart_from_empty(refused: Pair) -
     assert refused.target("select v, n::text from t where id > 6 order by id") == [("", digits), (None, "1000")]
 
 
+def test_what_an_editor_puts_before_the_first_line_is_passed_over(refused: Pair) -> None:
+    REJECTS.write_bytes(b"\xef\xbb\xbf" + REJECTS.read_bytes())
+    corrected_once = retried(refused)
+    assert corrected_once.tally == Tally(2, failed=2)
+    refused.target("alter table t drop constraint t_v_check")
+    assert retried(refused).tally == Tally(2, inserted=2)
+
+
 def test_rows_may_have_other_columns_from_line_to_line(refused: Pair) -> None:
     path = Path("mine.jsonl")
     path.write_text(

@@ -37,8 +37,8 @@ def corrections(lines: Iterable[bytes]) -> Iterator[Correction]:
 
 def _correction(number: int, line: bytes) -> Correction:
     try:
-        # a number keeps its digits
-        found = json.loads(line.decode(), parse_int=str, parse_float=str, parse_constant=str)
+        # a number keeps its digits; an editor may have put U+FEFF before the first line
+        found = json.loads(line.decode("utf-8-sig"), parse_int=str, parse_float=str, parse_constant=str)
     except UnicodeDecodeError as error:
         raise UsageError(f"line {number} is not UTF-8 text", _HINT) from error
     except (ValueError, RecursionError) as error:

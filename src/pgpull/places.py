@@ -58,7 +58,12 @@ def place_of(text: str | Path) -> Place:
             raise UsageError(
                 "no folder is named for the archive", "name one, or a URL such as s3://bucket/folder"
             )
-        return Place(path, str(Path(path).expanduser().resolve()))
+        try:
+            return Place(path, str(Path(path).expanduser().resolve()))
+        except RuntimeError as error:  # ~somebody
+            raise UsageError(
+                f"{path}: nobody of that name has a home here", "name the folder in full"
+            ) from error
     return _remote(str(text), scheme)
 
 

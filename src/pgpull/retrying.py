@@ -209,7 +209,7 @@ def _make_archive(
         for number, (table, some) in enumerate(rows.items())
     )
     manifest = Manifest("", f"{path}", datetime.now(UTC), "UTF8", "csv", None, tables)
-    (folder / MANIFEST).write_text(manifest.to_json())
+    (folder / MANIFEST).write_bytes(manifest.to_json().encode())
 
 
 def _make_table(folder: Path, name: str, shape: Shape, rows: Sequence[Correction]) -> ArchivedTable:

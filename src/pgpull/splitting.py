@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-_CELL: Final = re.compile(rb'(?:"((?:[^"]|"")*)"|([^,"]*))(?:,|\Z)')
+_CELL: Final = re.compile(rb'(?:"([^"]*(?:""[^"]*)*)"|([^,"]*))(?:,|\Z)')
 
 
 class CutShort(Exception):
