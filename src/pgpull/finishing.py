@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import threading
@@ -22,9 +21,6 @@ from pgpull.shapes import Column
 from pgpull.spooling import Spool
 from pgpull.sql import NO_MONTH
 from pgpull.storing import Writing, open_new
-
-_GZIP_LEVEL: Final = 4
-"""Takes half the time of the usual 6, for a few percent more bytes."""
 
 _COPY_BYTES: Final = 1024 * 1024
 
@@ -175,7 +171,9 @@ def _compress(rows: IO[bytes], made: IO[bytes], compression: Compression, size: 
 
         zstandard.ZstdCompressor(write_checksum=True).copy_stream(rows, made, size=size)
         return
-    with gzip.GzipFile("", "wb", _GZIP_LEVEL, made, mtime=0) as packed:
+    from isal import igzip  # ten times as quick as the gzip of Python itself; read when needed
+
+    with igzip.IGzipFile("", "wb", fileobj=made, mtime=0) as packed:
         shutil.copyfileobj(rows, packed, _COPY_BYTES)
 
 
