@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pgpull import ConnectFailed, Listener, SettingsError, asking, check, patien
 from pgpull.resolving import resolve
 from pgpull.settings import load
 from tests.conftest import MakePair
-from tests.support import Pair, Server, Side, Unavailable, available_versions
+from tests.support import Pair, Side, Unavailable, available_versions
 
 TABLE = "askwealth.message"
 
@@ -103,33 +104,28 @@ def test_a_local_source_and_the_target_stay_as_libpq_has_them(pair: Pair) -> Non
 # --- with TLS on -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def secure() -> Iterator[tuple[Server, Path]]:
-    """Give a server with TLS, and its certificate."""
+Secure = tuple[Pair, Path]
+
+
+@pytest.fixture
+def secure(make_pair: MakePair) -> Secure:
+    """Give a pair whose source has TLS until the next test has its server, and the certificate of that."""
     for version in available_versions():
-        server = Server.create(version)
-        try:
-            certificate = server.enable_tls()
-        except Unavailable:
-            server.remove()
-            continue
-        yield server, certificate
-        server.remove()
-        return
+        pair = make_pair(version)
+        with suppress(Unavailable):
+            return pair, pair.source_server.enable_tls()
     pytest.skip("no PostgreSQL of this machine has TLS")
 
 
-def test_tls_is_used_without_a_word(make_pair: MakePair, secure: tuple[Server, Path]) -> None:
-    pair = make_pair(source_server=secure[0])
+def test_tls_is_used_without_a_word(secure: Secure) -> None:
+    pair, _ = secure
     checkup = check(source=elsewhere(pair.url("source", via="tcp")), target=pair.target_url)
     assert any("encrypted by TLSv1" in finding.fact for finding in checkup.findings)
 
 
-def test_a_certificate_is_checked_where_that_is_asked_for(
-    make_pair: MakePair, secure: tuple[Server, Path], tmp_path: Path
-) -> None:
-    pair = make_pair(source_server=secure[0])
-    url, certificate = pair.url("source", via="tcp"), secure[1]
+def test_a_certificate_is_checked_where_that_is_asked_for(secure: Secure, tmp_path: Path) -> None:
+    pair, certificate = secure
+    url = pair.url("source", via="tcp")
     full = f"{url}?sslmode=verify-full&sslrootcert={certificate}"
     assert pull(TABLE, source=full, target=pair.target_url).tally.fetched == 0
     other_name = full.replace("@127.0.0.1", "@db.example.com") + "&hostaddr=127.0.0.1"
@@ -151,10 +147,10 @@ def make_certificate(folder: Path, name: str, subject: str, *signed: str) -> Non
 
 
 def test_a_client_certificate_lets_us_in(
-    make_pair: MakePair, secure: tuple[Server, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, certificate = secure
-    pair = make_pair(source_server=server)
+    pair, certificate = secure
+    server = pair.source_server
     pair.source("create role certified login superuser")
     make_certificate(tmp_path, "mine", "/CN=certified")
     shutil.copy(tmp_path / "mine.crt", server.folder / "clients.crt")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pgpull import export
 from pgpull.cli import app
 from pgpull.pages import prose_of
 from tests.conftest import MakePair
-from tests.support import STANDARD_SCHEMA, Pair
+from tests.support import STANDARD_SCHEMA, Pair, programs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("data_migrations/*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -76,8 +75,8 @@ def test_each_command_shown_does_what_it_should(production: Pair, command: str) 
     words = shlex.split(command, comments=True)
     if words[1] == "load":
         export("askwealth.*", source=production.source_url, to=words[2])
-    programs = {"pgpull": [sys.executable, "-m", "pgpull"], "python": [sys.executable]}
-    done = subprocess.run([*programs[words[0]], *words[1:]], text=True, capture_output=True, check=False)
+    starts = {"pgpull": [sys.executable, "-m", "pgpull"], "python": [sys.executable]}
+    done = programs.run([*starts[words[0]], *words[1:]], os.environ)
     # what differs, a diff says by its exit code
     assert done.returncode in ((0, 5) if words[1] == "diff" else (0,)), done.stderr
     if words[:2] == ["pgpull", "run"] and len(words) == 2:
@@ -115,8 +114,7 @@ def test_every_option_is_on_the_operators_page_and_every_documented_one_exists()
         ["-m", "pgpull", "run"],
     ):
         command, wide = [sys.executable, *words, "--help"], {**os.environ, "COLUMNS": "200"}
-        shown = subprocess.run(command, env=wide, text=True, capture_output=True, check=True).stdout
-        known |= set(re.findall(r"--[a-z][a-z-]+", shown))
+        known |= set(re.findall(r"--[a-z][a-z-]+", programs.run(command, wide).stdout))
     assert known - {"--help", "--version"} <= set(re.findall(r"--[a-z][a-z-]+", page))
     assert set(re.findall(r"`(--[a-z-]+)", page)) <= known
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import MakePair
-from tests.support import Pair
+from tests.support import Pair, programs
 from tests.test_docs import ROOT, blocks
 
 EXAMPLE = ROOT / "examples" / "pytest_thread"
@@ -57,13 +56,11 @@ def test_more(pgpull_database, pgpull_seed):
 """
 
 
-def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, **environment: str) -> programs.Done:
     """Run pytest as a user does."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("SERVER_DB", "LOCAL_DB", "PG", "PYTEST"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(folder)]
-    return subprocess.run(
-        command, env={**kept, **environment}, cwd=folder, text=True, capture_output=True, check=False
-    )
+    return programs.run(command, {**kept, **environment})
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from pgpull.model import Wire
 from pgpull.results import Tally
 from pgpull.splitting import CutShort, cells, record, records
 from tests.conftest import MakePair
-from tests.support import Pair
+from tests.support import Pair, programs
 from tests.support.archives import archived
 
 MESSAGE = "askwealth.message"
@@ -640,15 +640,9 @@ def test_a_dry_run_makes_no_table(make_pair: MakePair) -> None:
 SCRIPT = Path(__file__).parents[1] / "data_migrations" / "load_messages.py"
 
 
-def script(pair: Pair, *words: str, target: str = "") -> subprocess.CompletedProcess[str]:
+def script(pair: Pair, *words: str, target: str = "") -> programs.Done:
     settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": target or pair.target_url}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--csv", "files", *words],
-        env={**os.environ, **settings},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    return programs.run([sys.executable, str(SCRIPT), "--csv", "files", *words], os.environ | settings)
 
 
 def test_a_pull_by_way_of_files_is_the_pull_and_leaves_the_files(full: Pair) -> None:
