@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 
 from pgpull import export, hooks
 from tests.conftest import MakePair
-from tests.support import Pair
+from tests.support import Pair, programs
 from tests.test_cli import PGPULL, call, on
 from tests.test_docs import ROOT, blocks, production
 
@@ -117,9 +117,9 @@ def test_a_config_that_makes_no_sense_is_named_with_its_line(own_folder: Path) -
     bad.write_text("[defaults]\nmirrror = true\n")
     other.write_text('[project]\nname = "theirs"\n')
     command = [sys.executable, "-m", "pgpull.hooks"]
-    done = subprocess.run([*command, str(good), str(other)], text=True, capture_output=True, check=False)
+    done = programs.run([*command, str(good), str(other)], os.environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    done = subprocess.run([*command, str(good), str(bad)], text=True, capture_output=True, check=False)
+    done = programs.run([*command, str(good), str(bad)], os.environ)
     assert done.returncode == 1
     assert "a/pgpull.toml, line 2: defaults.mirrror: 'mirrror' is not known here" in done.stderr
 
@@ -146,6 +146,8 @@ def test_an_archive_with_what_looks_personal_is_refused_until_masked_or_ruled_on
     export("s.person", source=pair.source_url, to=own_folder / "bare")
     manifest = str(own_folder / "bare" / "manifest.json")
     assert hooks.main([manifest]) == 0
+    assert hooks.main([manifest, "--masked"]) == 1
+    capsys.readouterr()
     assert hooks.main(["--masked", manifest]) == 1
     said = capsys.readouterr().err
     assert "s.person that look personal and are not masked: email, city" in said

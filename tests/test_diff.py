@@ -116,3 +116,10 @@ def test_a_file_that_cannot_be_written_is_named(pair: Pair) -> None:
     done = call(PGPULL, "diff", TABLE, "--keys", "no/such/folder", **on(pair))
     assert done.returncode == 2
     assert "no/such/folder" in done.stderr
+    if Path("/dev/full").exists():
+        done = call(PGPULL, "diff", TABLE, "--keys", "/dev/null", **on(pair))
+        assert done.returncode == 0
+        pair.add_messages("source", 1)
+        done = call(PGPULL, "diff", TABLE, "--keys", "/dev/full", **on(pair))
+        assert done.returncode == 2
+        assert "/dev/full cannot be written: No space left on device" in done.stderr

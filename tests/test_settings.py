@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgpull.errors import SettingsError
-from pgpull.settings import load
+from pgpull.settings import load, recipes
 
 LOCAL = "LOCAL_DB_URL=postgresql://localhost/app\n"
 
@@ -39,6 +39,14 @@ def test_the_env_file_is_found_from_the_working_directory_upwards(
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
     assert source() == {"user": "reader", "password": "pw", "host": "db", "port": "5433", "dbname": "app"}
+
+
+def test_files_that_begin_with_windows_mark_are_read(tmp_path: Path) -> None:
+    file = env(tmp_path, "SERVER_DB_HOST=db")
+    file.write_text(f"SERVER_DB_HOST=db\n{LOCAL}", encoding="utf-8-sig")
+    assert source(file) == {"host": "db"}
+    (tmp_path / "pgpull.toml").write_text("[defaults]\nverify = true\n", encoding="utf-8-sig")
+    assert recipes().defaults == {"verify": True}
 
 
 def test_a_named_env_file_comes_in_place_of_the_found_one(tmp_path: Path) -> None:

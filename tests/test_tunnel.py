@@ -24,8 +24,8 @@ from pgpull import ConnectFailed, Listener, SettingsError, parting, patience, pu
 from pgpull.bastions import Bastion, hint_for, reason
 from pgpull.endpoints import Endpoint
 from pgpull.settings import load
-from tests.conftest import MakePair, OwnServer
-from tests.support import Pair, Unavailable, free_port
+from tests.conftest import MakePair
+from tests.support import Pair, Unavailable, free_port, programs
 from tests.support.sshd import Sshd, make_key
 
 TABLE = "askwealth.message"
@@ -103,9 +103,8 @@ def test_every_command_goes_the_same_way(pair: Pair, sshd: Sshd, tmp_path: Path)
         assert sshd.logins == before + 1
 
 
-def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pgpull", *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
+def run(*words: str) -> programs.Done:
+    return programs.run([sys.executable, "-m", "pgpull", *words], os.environ)
 
 
 def test_workers_share_one_way(pair: Pair, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,11 +170,10 @@ def test_a_socket_of_the_bastion_is_reached(pair: Pair, sshd: Sshd, tmp_path: Pa
 
 
 def test_the_certificate_is_held_against_the_name_that_the_user_knows(
-    make_pair: MakePair, own_server: OwnServer, oldest: int, sshd: Sshd, tmp_path: Path
+    make_pair: MakePair, oldest: int, sshd: Sshd, tmp_path: Path
 ) -> None:
-    server = own_server(oldest)
-    certificate = server.enable_tls()
-    pair = make_pair(source_server=server)
+    pair = make_pair(oldest)
+    certificate = pair.source_server.enable_tls()  # until the next test has it
     url = pair.url("source", via="tcp").replace("127.0.0.1", "localhost")
     tls = f"?sslmode=verify-full&sslrootcert={certificate}"
     assert pulled(pair, sshd, tmp_path, url=url + tls).tally.fetched == 0
@@ -344,7 +342,7 @@ def test_a_way_that_does_not_come_back_ends_the_run_with_the_words_of_ssh(pair: 
     [
         (signal.SIGKILL, ()),
         (signal.SIGTERM, ()),
-        (signal.SIGINT, ()),
+        (signal.SIGHUP, ()),  # its terminal is closed: all that runs there hears of it
         (signal.SIGKILL, ("SERVER_SSH=inner", "SERVER_SSH_OPTIONS='-F {folder}/ssh_config -J bastion'")),
     ],
 )
@@ -356,13 +354,14 @@ def test_ssh_ends_with_us_whatever_ends_us(
     waits = f"pg_advisory_xact_lock_shared({KEEPER}) is not null"
     with gate(pair):
         command = [sys.executable, "-m", "pgpull", "pull", TABLE, "--where", waits]
-        ours = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        ours = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
         wait_until(lambda: waiting(pair))
         children = psutil.Process(ours.pid).children(recursive=True)
         assert [child.name() for child in children].count("ssh") == (2 if through else 1)
         [folder] = {str(word).partition("/open:")[0] for word in ssh_words(children) if "/open:" in word}
         assert Path(folder).is_dir()
-        ours.send_signal(end)
+        os.killpg(ours.pid, end) if end is signal.SIGHUP else ours.send_signal(end)
         ours.wait(20)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
@@ -457,7 +456,8 @@ def test_a_banner_is_no_reason() -> None:
     banner = "Warning: Permanently added 'x' to the list.\n@@@@@@@@\n@ WARNING: it changed! @\n"
     said = f"{banner}me@x: Permission denied.\n"
     assert reason(said) == "WARNING: it changed!; me@x: Permission denied"
-    assert "by hand" in hint_for("something new", Bastion("me@x"))
+    assert hint_for("something new", Bastion("me@x")) == "does it work by hand? ssh me@x"
+    assert "ssh -p 77 me@x" in hint_for("me@x: Permission denied", Bastion.parse("me@x:77"))
 
 
 def test_several_hosts_do_not_fit_through_one_way(pair: Pair) -> None:

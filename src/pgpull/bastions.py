@@ -162,10 +162,11 @@ def reason(said: str) -> str:
 
 def hint_for(said: str, bastion: Bastion) -> str:
     """Return what can be done about what ssh said."""
+    by_hand = f"-p {bastion.port} {bastion.destination}" if bastion.port else bastion.destination
     for pattern, hint in _HINTS:
         if re.search(pattern, said, re.IGNORECASE):
-            return hint.format(destination=bastion.destination)
-    return f"does it work by hand? ssh {bastion.destination}"
+            return hint.format(destination=by_hand)
+    return f"does it work by hand? ssh {by_hand}"
 
 
 def forwarding_failed(said: str) -> str:

@@ -274,7 +274,8 @@ def _not_archived(substitute: Substitute, table: TableName) -> PlanError:
     names = [str(name) for name in substitute.names]
     close = difflib.get_close_matches(str(table), names) or names[:20]
     return PlanError(
-        f"the archive {substitute.archive.name} has no table {table}", f"it has: {', '.join(close) or '(none)'}"
+        f"the archive {substitute.archive.name} has no table {table}",
+        f"it has: {', '.join(close) or 'no tables'}",
     )
 
 

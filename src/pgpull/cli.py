@@ -1,6 +1,5 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
@@ -625,8 +624,4 @@ def single(command: Callable[..., None]) -> typer.Typer:
 
 def main() -> None:
     """Run the ``pgpull`` command."""
-    try:
-        app()
-    except OSError as error:  # help and the like; what a command fails at, it tells itself
-        sys.stdout = sys.stderr
-        sys.exit(f"error: stdout cannot be written: {error.strerror}")
+    app()

@@ -375,7 +375,7 @@ def _carried_out(options: Options, asked: Callable[[], Asked]) -> int:
         return failed(Reporter(machine=options.json), error)
     with reporter:
         try:
-            return reporter.ended(_do(reporter, options, asked()))
+            return reporter.ended(_do(reporter, options, _not_in_vain(options, asked())))
         except PgpullError as error:
             return failed(reporter, error)
         except OutputClosed:
@@ -387,6 +387,34 @@ def _carried_out(options: Options, asked: Callable[[], Asked]) -> int:
         except Exception as error:
             reporter.broke(error)
             return 1
+
+
+def _not_in_vain(options: Options, asked: Asked) -> Asked:
+    """Refuse an option that says how another one is to work, where that one is not there: it was forgotten."""
+    requests = _requests(asked)
+    for option, other, has_other in (
+        ("show", "--dry-run", options.dry_run),
+        ("overlap", "--new", any(request.new is not None for request in requests)),
+        ("max_delete", "--mirror", any(request.mirror for request in requests)),
+    ):
+        if option in options.given and not has_other:
+            word = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{word} has no effect without {other}", f"add {other}, or leave out {word}")
+    return asked
+
+
+def _requests(asked: Asked) -> Sequence[Request]:
+    match asked:
+        case Request():
+            return [asked]
+        case Job():
+            return [wanted.request for wanted in asked.wanted]
+        case Loading():
+            return _requests(asked.job)
+        case ByFiles():
+            return [asked.request]
+        case _:
+            return ()
 
 
 def _do(reporter: Reporter, options: Options, asked: Asked) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, Unpack
@@ -81,27 +81,21 @@ def differences(
             yield _difference(server, local, request, file, hears)
 
 
-class _Nothing:
-    """In place of a file that nobody asked for."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _file(path: Path | None) -> TextIO | _Nothing:
+@contextmanager
+def _file(path: Path | None) -> Iterator[TextIO | None]:
+    """Have a file for keys, if one is named; the disk may be full at any line of it, the last one included."""
     if path is None:
-        return _Nothing()
+        yield None
+        return
     try:
-        file = os.fdopen(open_private(path), "w", encoding="utf-8")
-        file.truncate(0)
+        with os.fdopen(open_private(path), "w", encoding="utf-8") as file:
+            if path.is_file():
+                file.truncate(0)
+            yield file
     except OSError as error:
         raise SettingsError(
             f"the file {path} cannot be written: {error.strerror}", "name another with --keys"
         ) from None
-    return file
 
 
 def _difference(

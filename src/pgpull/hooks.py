@@ -3,7 +3,7 @@
 A ``pgpull.toml`` (or a ``pyproject.toml`` with a word for us) has to make sense. A file of an archive stands
 for the whole archive, which has to be as it was written. Nothing is asked of any database.
 
-With ``--masked`` first, columns of archives that look personal by their names have to be masked, or to
+With ``--masked``, columns of archives that look personal by their names have to be masked, or to
 have a rule in ``pgpull.toml`` (``"keep"`` does).
 """
 
@@ -22,6 +22,7 @@ from pgpull.masking import NO_MASKS, Masks
 from pgpull.reporting import Reporter
 
 _CONFIGS: Final = ("pgpull.toml", "pyproject.toml")
+_MASKED: Final = "--masked"
 
 
 def main(names: Sequence[str]) -> int:
@@ -30,8 +31,8 @@ def main(names: Sequence[str]) -> int:
     Args:
         names: paths of files, as pre-commit gives them; those that are no concern of ours are passed over.
     """
-    masked, *rest = names if "--masked" in names else ("", *names)
-    found = list(wrong(map(Path, rest), masked=bool(masked)))
+    files = [Path(name) for name in names if name != _MASKED]
+    found = list(wrong(files, masked=_MASKED in names))
     reporter = Reporter()
     reporter.only_looks()
     for error in found:

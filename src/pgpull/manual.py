@@ -6,6 +6,7 @@ where JSON was asked for. Click's own classes are named nowhere: Typer brings th
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Any, Final
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from pgpull import outlets
 from pgpull.errors import UsageError
 from pgpull.pages import HELP, Entry, Page, prose_of, show
 from pgpull.reporting import Reporter
@@ -49,6 +51,19 @@ class Group(TyperGroup):
         """Run one of the commands, as Click does; see :func:`_run`."""
         return _run(super().main, args, *more, **how)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        name, known = args[0], self.list_commands(ctx)
+        if not (name in known or name.startswith("-") or ctx.resilient_parsing):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {ctx.command_path} {close[0]}?" if close else _see(ctx)
+            raise UsageError(f"No such command {name!r}", hint)
+        return super().resolve_command(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return what follows the program's name."""
         return ["COMMAND", "[OPTIONS]", "..."]
@@ -68,26 +83,65 @@ def _run(main: Any, args: Sequence[str] | None, *more: Any, **how: Any) -> Any:
     """Run Click's ``main``, which ends the process unless ``standalone_mode`` is false, and tell its errors."""
     if not how.get("standalone_mode", True):
         return main(args, *more, **how)
+    outlets.open_closed()
+    words = sys.argv[1:] if args is None else args
     try:
         code = main(args, *more, **{**how, "standalone_mode": False})
+        sys.stdout.flush()
+    except OSError as error:  # help and the like; what a command fails at, it tells itself
+        code = _unwritten(error)
+    except UsageError as error:
+        code = _told(error, words)
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        code = _told(error, sys.argv[1:] if args is None else args)
+        code = _told_of_click(error, words)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: Any, words: Sequence[str]) -> int:
-    """Tell an error of Click's, and return its exit code."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # its page has been shown
-        return int(error.exit_code)
-    context = getattr(error, "ctx", None)
-    hint = f"see: {context.command_path} --help" if context else ""
-    fact = " ".join(error.format_message().split()).rstrip(".")
+def _unwritten(error: OSError) -> int:
+    """Tell that stdout takes nothing more, and return the exit code; a reader who has left is no error."""
+    if error.filename is not None:  # it is a file's, not stdout's
+        raise error
+    outlets.lead_nowhere(1)
+    if isinstance(error, BrokenPipeError):
+        return outlets.CLOSED
+    Reporter().failed(UsageError(f"stdout cannot be written: {error.strerror}"))
+    return 1
+
+
+def _told(error: UsageError, words: Sequence[str]) -> int:
+    """Tell an error, and return its exit code."""
     reporter = Reporter(machine="--json" in words)
     reporter.only_looks()
-    reporter.failed(UsageError(fact, hint))
-    return UsageError.exit_code
+    reporter.failed(error)
+    return error.exit_code
+
+
+def _told_of_click(error: Exception, words: Sequence[str]) -> int:
+    """Tell an error of Click's, and return its exit code; any other is raised again."""
+    kind = type(error).__name__
+    if kind == "NoArgsIsHelpError":  # its page has been shown
+        return UsageError.exit_code
+    if kind == "Abort":  # what it makes of Ctrl-C
+        Reporter(machine="--json" in words).interrupted()
+        return 130
+    if not hasattr(error, "format_message"):
+        raise error
+    context = getattr(error, "ctx", None)
+    return _told(UsageError(_fact(error), _see(context) if context else ""), words)
+
+
+def _see(context: Any) -> str:
+    return f"see: {context.command_path} --help"
+
+
+def _fact(error: Any) -> str:
+    """Return what Click says, in one line; newer Typers say of values what pydantic says to programmers."""
+    fact = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ", 1)
+    cause = error.__cause__
+    if "Input should be" in fact and hasattr(cause, "errors"):
+        value = cause.errors()[0]["input"]
+        fact = fact.replace("Input should be", f"{str(value)!r} is not", 1).partition(", unable to")[0]
+    return fact
 
 
 def _page(command: Any, context: Any, commands: Iterable[Entry] = ()) -> Page:

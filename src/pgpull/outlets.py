@@ -71,9 +71,28 @@ class Outlet:
         self.failed = True
         with suppress(OSError, ValueError):
             if self._stream().fileno() == self._number:
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._number)
-                os.close(nowhere)
+                lead_nowhere(self._number)
+
+
+def lead_nowhere(number: int) -> None:
+    """Let what is written to a standard stream go nowhere from now on.
+
+    Args:
+        number: the number of its file.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def open_closed() -> None:
+    """Lead nowhere what of stdin, stdout and stderr is closed (``>&-``).
+
+    Else a connection could be opened under its number, and a program that we start would write into that.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def stdout(full: Callable[[str], None]) -> Outlet:

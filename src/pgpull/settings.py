@@ -198,7 +198,7 @@ def recipes(config: Path | None = None) -> Recipes:
     from pgpull.recipe_file import read  # its models take a while to make: only who has a file waits for them
 
     try:
-        return read(path, path.read_text(encoding="utf-8"))
+        return read(path, path.read_text(encoding="utf-8-sig"))  # Windows' editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(
@@ -218,7 +218,7 @@ def _found_config() -> Path | None:
 
 def _holds_ours(project: Path) -> bool:
     try:
-        text = project.read_text(encoding="utf-8")
+        text = project.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):  # there is none, or it is not ours to complain of
         return False
     if "pgpull" not in text:
@@ -242,7 +242,7 @@ def _found() -> Path | None:
 def _read(file: Path) -> dict[str, str]:
     """Read a .env file as it stands: a password may hold ``${``, so nothing is expanded."""
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -28,7 +28,7 @@ from pgpull.inheriting import environment
 HOST: Final = "127.0.0.1"
 
 _BESIDE: Final = """
-trap '' INT QUIT
+trap '' HUP INT QUIT
 exec 3<&0
 "$@" 3<&- </dev/null &
 ssh=$!
@@ -74,8 +74,8 @@ class _Ssh:
 
     def said(self, since: int = 0) -> str:
         """Return what it said, from a byte on."""
-        self.words.seek(since)
-        return self.words.read().decode(errors="replace")
+        number = self.words.fileno()  # ssh goes on writing where we would seek to
+        return os.pread(number, os.fstat(number).st_size, since).decode(errors="replace")
 
     def end(self) -> None:
         assert self.process.stdin
