@@ -10,7 +10,7 @@ from pgpull.arguments import uuid_text
 from pgpull.cli import script
 from pgpull.commands import ByFiles, Options, rows
 from pgpull.model import Request
-from pgpull.settings import load
+from pgpull.settings import load, recipes
 from pgpull.surveying import Question
 
 TABLE = "askwealth.message"
@@ -24,7 +24,15 @@ def load_messages(
     """Load the messages from ``from_date`` (included) to ``to_date`` (excluded), of one thread or of all."""
     sides = load()
     thread = {"thread_id": uuid_text(thread_id, "thread_id")} if thread_id is not None else None
-    return pull(TABLE, source=sides.source, target=sides.target, since=from_date, until=to_date, equals=thread)
+    return pull(
+        TABLE,
+        source=sides.source,
+        target=sides.target,
+        since=from_date,
+        until=to_date,
+        equals=thread,
+        mask=recipes().masks,
+    )
 
 
 @script

@@ -95,6 +95,19 @@ def test_the_page_shows_the_example_as_it_is() -> None:
     assert shown[:2] == [(EXAMPLE / name).read_text() for name in ("conftest.py", "test_thread.py")]
 
 
+def test_the_rules_for_masks_hold_in_tests_as_well(production: Pair, tests: Path) -> None:
+    (tests / "pgpull.toml").write_text('[tables."askwealth.message".mask]\nparts = { constant = "x" }\n')
+    (tests / "test_counts.py").write_text(
+        "import psycopg\n\ndef test_it(pgpull_database, pgpull_seed):\n"
+        "    pgpull_seed('askwealth.message')\n"
+        "    with psycopg.connect(pgpull_database) as connection:\n"
+        "        found = connection.execute('select parts, count(*) from askwealth.message group by 1')\n"
+        "        assert found.fetchall() == [('x', 100)]\n"
+    )
+    done = run(tests, SERVER_DB_URL=production.source_url)
+    assert "1 passed" in done.stdout, done.stdout
+
+
 def test_no_test_sees_what_another_did_and_nothing_is_left_behind(production: Pair, tests: Path) -> None:
     before = databases(production)
     done = run(tests, "-n", "2", SERVER_DB_URL=production.source_url)

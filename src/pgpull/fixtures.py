@@ -25,8 +25,9 @@ from psycopg.sql import Composed
 from pgpull import embedded
 from pgpull.endpoints import Endpoint
 from pgpull.errors import PgpullError
+from pgpull.masking import Masks
 from pgpull.seeding import Prepare, Seed, seed_of
-from pgpull.settings import load_source
+from pgpull.settings import load_source, recipes
 from pgpull.sql import databases
 
 _FOR_TESTS: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -77,7 +78,7 @@ def pgpull_template(
         if pgpull_prepare:
             folder: Path = request.getfixturevalue("tmp_path_factory").mktemp("pgpull_rejects")
             source: str | Endpoint = request.getfixturevalue("pgpull_source")
-            pgpull_prepare(seed_of(source, _url(pgpull_server, name), folder))
+            pgpull_prepare(seed_of(source, _url(pgpull_server, name), folder, _masks()))
         yield name
     finally:
         _do(pgpull_server, databases.drop(name))
@@ -100,7 +101,15 @@ def pgpull_database(pgpull_server: str, pgpull_template: str) -> Iterator[str]:
 @pytest.fixture
 def pgpull_seed(pgpull_database: str, pgpull_source: str | Endpoint, tmp_path: Path) -> Seed:
     """Bring rows of the server into the test's own database: ``pgpull_seed("askwealth.message", ...)``."""
-    return seed_of(pgpull_source, pgpull_database, tmp_path)
+    return seed_of(pgpull_source, pgpull_database, tmp_path, _masks())
+
+
+def _masks() -> Masks:
+    """Return the rules of the ``pgpull.toml`` that holds here, as for every other pull."""
+    try:
+        return recipes().masks
+    except PgpullError as error:
+        pytest.fail(_told(error), pytrace=False)
 
 
 def _do(server: str, statement: Composed) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pgpull.calling import pull_tables
 from pgpull.endpoints import Endpoint
+from pgpull.masking import NO_MASKS, Masks
 from pgpull.results import Summary
 
 
@@ -31,18 +32,19 @@ class Seed(Protocol):
 Prepare = Callable[[Seed], object]
 
 
-def seed_of(source: str | Endpoint, target: str, folder: Path) -> Seed:
+def seed_of(source: str | Endpoint, target: str, folder: Path, masks: Masks = NO_MASKS) -> Seed:
     """Make a seed.
 
     Args:
         source: where rows come from.
         target: the URL of the database that they come into.
         folder: where refused rows are kept.
+        masks: the rules that hold, unless others are given with ``mask``.
     """
 
     def seed(*tables: str, **words: Any) -> Summary:
         __tracebackhide__ = True
-        asked = {"create_missing": True, "max_errors": "0", **words}
+        asked = {"create_missing": True, "max_errors": "0", "mask": masks, **words}
         asked["way"] = {"rejects": folder / "pgpull.rejects.jsonl", **asked.get("way", {})}
         summary = pull_tables(*tables, source=source, target=target, **asked)
         for failure in summary.failures:
