@@ -39,7 +39,9 @@ _LOCAL: Final = (
     r"\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u2000-\u206f\u3000-\u303f\uff00-\uff20]"
 )
 _LETTER: Final = rf"[^-.0-9{_NO_SIGNS}]"
-_AT: Final = rf"@{_WORD}+\.{_LETTER}{{2}}(?:{_LOCAL}*[^-.{_NO_SIGNS}])?"
+# As a text has it, as an address in a link does, and at full width.
+_SIGN: Final = r"(?:@|%40|\uff20)"
+_AT: Final = rf"{_SIGN}{_WORD}+\.{_LETTER}{{2}}(?:{_LOCAL}*[^-.{_NO_SIGNS}])?"
 # A text may hold JSON or code: an address that follows on an escape does not begin with its letter.
 _ESCAPE: Final = r"\\(?:u[0-9A-Fa-f]{4}|[nrtbf])"
 # It begins where such letters begin: so no letter is looked at for each one before it.
@@ -93,6 +95,8 @@ _DIGITS: Final = (
     rf"[0-9]{{8}}|[0-9]{{2}}{_GAP}[0-9]{{4}}|\+\(?[0-9]|{_ALONE}\(?0[0-9]+[-/.() \u00a0-\u202f]+[0-9]{{2}}"
 )
 """A text that this does not find has none of the numbers; so most are looked through once."""
+_WORTH: Final = Literal(rf"{_SIGN}|\\[u/]|" + _DIGITS.replace(_ALONE, "(?<![0-9_.-])"))
+"""The same for a string as JSON spells it: there, the letter of an escape may stand before a digit."""
 _ENOUGH: Final = Literal(rf"[0-9](?:{_GAP}{{0,3}}[0-9]){{6}}")
 _IBAN_INSIDE: Final = Literal(rf"(?:{_COUNTRIES})[0-9]{{2}}[ -]?[A-Z0-9]{{4}}")
 _STAYS: Final = Literal("^(?:" + "|".join(_NO_NUMBERS) + ")(?:[A-Za-z]|[T ][0-9]{2})?$")
@@ -196,7 +200,7 @@ def _in_place_of_address(found: Composable) -> Composed:
         escape=Literal(r"^\\u[0-9A-Fa-f]{4}"),
         after_six=address_for(SQL("substr({}, 7)").format(found)),
         after_two=address_for(SQL("substr({}, 3)").format(found)),
-        all=address_for(found),
+        all=address_for(SQL("regexp_replace({}, {}, '@')").format(found, Literal(_SIGN))),
     )
 
 
@@ -211,7 +215,7 @@ def _with_each(text: Composable, wanted: Composable, mask: Composable, name: str
 
 def is_address(text: Composable) -> Composed:
     """Whether a text holds an address."""
-    return SQL("strpos({0}, '@') > 0 AND {0} ~ {1}").format(text, _ADDRESS)
+    return SQL("{0} ~ {1} AND {0} ~ {2}").format(text, Literal(_SIGN), _ADDRESS)
 
 
 def is_number(text: Composable) -> Composed:
@@ -222,8 +226,8 @@ def is_number(text: Composable) -> Composed:
 def scrub_text(text: Composable) -> Composed:
     """A text with all that was found in it replaced, first addresses, then numbers; NULL stays NULL."""
     found, once = SQL("r.m[1]"), SQL("a.t")
-    addresses = SQL("CASE WHEN strpos({text}, '@') > 0 THEN {all} ELSE {text} END").format(
-        text=text, all=_with_each(text, _ADDRESS, _in_place_of_address(found), "r")
+    addresses = SQL("CASE WHEN {text} ~ {sign} THEN {all} ELSE {text} END").format(
+        text=text, sign=Literal(_SIGN), all=_with_each(text, _ADDRESS, _in_place_of_address(found), "r")
     )
     numbers = SQL("CASE WHEN {text} ~ {digits} THEN {all} ELSE {text} END").format(
         text=once, digits=Literal(_DIGITS), all=_with_each(once, _RUN, _in_place_of_run(found), "r")
@@ -241,20 +245,19 @@ def scrub_json(value: Composable, kind: str) -> Composed:
         value: the document.
         kind: ``json`` or ``jsonb``.
     """
-    worth, token = Literal(f"@|{_DIGITS}"), _plain_token(SQL("r.m[1]"))
-    if kind == "json":  # which keeps escapes of anything, such as \u0040 for @
-        worth, token = Literal(rf"@|{_DIGITS}|\\u"), _escaped_token(SQL("r.m[1]"))
+    # a json keeps escapes of anything, such as \u0040 for @
+    token = (_escaped_token if kind == "json" else _plain_token)(SQL("r.m[1]"))
     masked = SQL(
         "CASE WHEN r.m[1] IS NULL THEN '' WHEN right(r.m[1], 1) = ':' OR r.m[1] !~ {worth} THEN r.m[1]"
         " ELSE (SELECT CASE WHEN y.t = x.t THEN r.m[1] ELSE to_json(y.t)::text END"
         " FROM (SELECT {token} AS t OFFSET 0) AS x, LATERAL (SELECT {scrubbed} AS t OFFSET 0) AS y) END"
-    ).format(worth=worth, token=token, scrubbed=scrub_text(SQL("x.t")))
+    ).format(worth=_WORTH, token=token, scrubbed=scrub_text(SQL("x.t")))
     return SQL(
         "CASE WHEN {value}::text ~ {worth} THEN (SELECT string_agg(r.s || {masked}, '' ORDER BY r.i)"
         " FROM (SELECT {value}::text AS t OFFSET 0) AS j, LATERAL ROWS FROM"
         " (regexp_split_to_table(j.t, {string}), regexp_matches(j.t, {string}, 'g'))"
         " WITH ORDINALITY AS r (s, m, i))::{kind} ELSE {value} END"
-    ).format(value=value, worth=worth, masked=masked, string=_STRING, kind=SQL(kind))
+    ).format(value=value, worth=_WORTH, masked=masked, string=_STRING, kind=SQL(kind))
 
 
 def _plain_token(token: Composable) -> Composed:
