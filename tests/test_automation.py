@@ -150,8 +150,11 @@ def test_an_archive_with_what_looks_personal_is_refused_until_masked_or_ruled_on
     capsys.readouterr()
     assert hooks.main(["--masked", manifest]) == 1
     said = capsys.readouterr().err
-    assert "s.person that look personal and are not masked: email, city" in said
+    assert "s.person that look personal, or have a mask rule, and are not masked: email, city" in said
     assert "ann@" not in said
+    (own_folder / "pgpull.toml").write_text('[mask]\nemail = "email"\ncity = "keep"\n')
+    assert hooks.main(["--masked", manifest]) == 1
+    assert "not masked: email\n" in capsys.readouterr().err
     (own_folder / "pgpull.toml").write_text('[mask]\nemail = "keep"\ncity = "keep"\n')
     assert hooks.main(["--masked", manifest]) == 0
     (own_folder / "bare" / "s.person" / "0001.csv").write_text("2,bob@example.com,Ulm\n")

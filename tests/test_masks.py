@@ -35,7 +35,7 @@ from pgpull.shapes import Column, ColumnType, Shape, TableName
 from pgpull.sql.masks import masked_value
 from tests.conftest import MakePair
 from tests.support import Pair, Server
-from tests.test_cli import PGPULL, ROOT, call, on
+from tests.test_cli import PGPULL, ROOT, SCRIPT, call, on
 
 KEY = "a key that nobody guesses"
 
@@ -287,6 +287,13 @@ FITTING: tuple[tuple[str, Any, str, str], ...] = (
         '{"a.b": 5, "t": ["a@b.de"]}',
         r'^{"t": \["user_.*"\], "a.b": "[0-9a-f]{32}"}$',
     ),
+    (
+        "jsonb",
+        {"a": {"sql": "nullif({value} #>> '{}', 'x')"}},
+        '{"a": "x", "b": 1}',
+        r'^{"a": null, "b": 1}$',
+    ),
+    ("jsonb", {r'"a\"b"': {"constant": 1}}, r'{"a\"b": 2}', r'^{"a\\"b": 1}$'),
     ("json", "scrub", '{"a" :  "\\u0041",  "b":1.00}', r'^{"a" :  "\\u0041",  "b":1\.00}$'),
 )
 
@@ -468,6 +475,27 @@ def test_an_address_has_the_same_mask_in_a_text_as_in_a_column(connection: psyco
     assert scrubbed(connection, "jsonb", '["to erika@x.de!"]') == f'["to {column}!"]'
 
 
+def test_an_address_is_found_in_a_link_and_at_full_width(connection: psycopg.Connection) -> None:
+    found = scrubbed(connection, "text", "x.de/?to=erika%40secret.de&b=1 erika\uff20secret.de erika@secret.de")
+    masks = re.findall("user_[a-p]{16}@example.com", found)
+    assert (len(masks), len(set(masks)), "erika" in found) == (3, 1, False)
+    assert "x.de/?to=user_" in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "secret"),
+    [
+        ("jsonb", r'"call\n0171 12 34 56"', "12 34"),
+        ("json", r'"call\n0171 12 34 56"', "12 34"),
+        ("json", r'"call 0171\/1234567"', "123456"),
+    ],
+)
+def test_escapes_in_a_document_hide_no_number(
+    connection: psycopg.Connection, kind: str, value: str, secret: str
+) -> None:
+    assert secret not in scrubbed(connection, kind, value)
+
+
 def test_characters_that_json_alone_can_hold_do_not_stop_it(connection: psycopg.Connection) -> None:
     value = r'{"a": "\u0000\ud800x\u0040y.de \\u0000 \ud83d\ude00 \udead"}'
     found = json.loads(scrubbed(connection, "json", value))["a"]
@@ -628,6 +656,78 @@ def test_a_strict_pull_stops_until_all_that_looks_personal_is_ruled_on(people: P
     assert report.tally.inserted == 40
 
 
+def test_a_pattern_that_passes_over_a_column_is_no_rule_for_it(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, phone numeric, email_ok bool, born_name text)")
+    mask: Mapping[str, Any] = {"*phone*": "phone", "*email*": "email", "*name*": "name"}
+    assert "phone is numeric and stays as it is" in " ".join(masked(pair, "t", mask).plan.notes)
+    with pytest.raises(PlanError, match=r"no mask rule: phone$"):
+        masked(pair, "t", mask, mask_strict=True)
+    masked(pair, "t", {**mask, "phone": "magnitude"}, mask_strict=True)
+
+
+def test_a_key_of_a_document_is_ruled_on_where_it_stands(people: Pair) -> None:
+    people.source(
+        """update person set profile = '[{"contact": {"email": "x"}, "First name": 1}]' where id = 1"""
+    )
+    rules = {"phone": "keep", "name": "keep", "salary": "keep", "email": "keep"}
+    profile = {"contact.email": "email"}
+    with pytest.raises(PlanError, match=r"no mask rule: profile \(key First name\), profile \(key email\)$"):
+        masked(people, "person", {**rules, "profile": profile}, mask_strict=True)
+    masked(
+        people,
+        "person",
+        {**rules, "profile": {**profile, "*.contact": "null", "*.First name": "null"}},
+        mask_strict=True,
+    )
+    assert not [image for image in people.images("target", "person") if '"x"' in image]
+
+
+def test_a_condition_is_no_statement_of_its_own_in_a_strict_pull_either(people: Pair) -> None:
+    rules = {"phone": "keep", "name": "keep", "salary": "keep", "email": "keep"}
+    with pytest.raises(PlanError, match="does not take the condition"):
+        masked(people, "person", rules, mask_strict=True, where="true); commit; delete from letter; --")
+    assert people.source("select count(*) from letter") == [(90,)]
+
+
+def test_rows_that_come_along_are_looked_at_as_strictly(make_pair: MakePair) -> None:
+    pair = make_pair()
+    for side in (pair.source, pair.target):
+        side(
+            "alter table askwealth.thread add column email text",
+            "alter table askwealth.message add foreign key (thread_id) references askwealth.thread (thread_id)",
+        )
+    Path("pgpull.toml").write_text('[tables."askwealth.thread"]\non_conflict = "update"\n')
+    done = call(SCRIPT, "--mask-strict", "--with-parents", "--dry-run", **on(pair))
+    assert (done.returncode, "askwealth.thread has what looks personal" in done.stderr) == (3, True), (
+        done.stderr
+    )
+
+
+def test_a_rule_for_a_partition_alone_is_not_passed_over(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int, note text) partition by list (id);"
+        " create table t_1 partition of t for values in (1)"
+    )
+    pair.source("insert into t values (1, 'secret')")
+    with pytest.raises(PlanError) as caught:
+        masked(pair, "t", {"public.t_1": {"note": "length"}})
+    assert "rows of public.t_1 come as public.t's" in caught.value.message
+    assert '[tables."public.t".mask]: note = "length"' in caught.value.hint
+    masked(pair, "t", {"public.t*": {"note": "length"}})
+    assert pair.target("select note from t") == [("lorem ",)]
+
+
+def test_a_pattern_does_not_stop_at_numbers_that_refer(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table phone (id int primary key); create table t (phone_id int references phone);"
+        "create table b (id bigint primary key); create table c (phone_id bigint references b)"
+    )
+    masked(pair, "t", {"*phone*": "phone"})
+    with pytest.raises(PlanError) as caught:
+        masked(pair, "c", {"*phone*": "phone"})
+    assert caught.value.hint == 'write in pgpull.toml, under [tables."public.c".mask]: phone_id = "keep"'
+
+
 def test_a_check_counts_what_looks_personal_and_shows_no_value(people: Pair) -> None:
     people.source("""update person set profile = profile || '{"Erika@secret.example": 1}'""")
     toml({"phone": "phone", "name": "keep"})
@@ -719,6 +819,32 @@ def test_the_recipe_for_messages_works_as_it_stands(make_pair: MakePair) -> None
         PGPULL, "pull", "askwealth.message", "--on-conflict", "update", **on(pair, PGPULL_MASK_KEY=KEY)
     )
     assert "skipped 30" in again.stdout
+
+
+def test_the_script_s_function_masks_as_the_script_does(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.add_messages("source", 3)
+    Path(".env").write_text("".join(f"{name}='{value}'\n" for name, value in on(pair).items()))
+    Path("pgpull.toml").write_text('[tables."askwealth.message".mask]\nparts = { constant = "x" }\n')
+    monkeypatch.syspath_prepend(ROOT)
+    from data_migrations.load_messages import load_messages
+
+    load_messages()
+    assert pair.target("select distinct parts from askwealth.message") == [("x",)]
+
+
+def test_an_archive_is_held_against_rules_by_what_its_columns_were(make_pair: MakePair) -> None:
+    kinds = "create type kind as enum ('a'); "
+    pair = make_pair(
+        schema=kinds + "create table t (id int primary key, email_kind kind, email text, name text)"
+    )
+    pair.source("insert into t values (1, 'a', 'x@secret.example', 'n')")
+    mask: Mapping[str, Any] = {"*email*": "email", "public.t": {"name": "name"}}
+    export("t", source=source(pair), to="part", mask=mask, without=["name"])
+    loaded = load("part", "t", target=pair.target_url, mask=mask)
+    assert (loaded.tally.inserted, pair.target("select email_kind from t")) == (1, [("a",)])
+    export("t", source=source(pair), to="whole", mask={"*email*": "email"})
+    with pytest.raises(PlanError, match="no mask rule: name"):
+        load("whole", "t", target=pair.target_url, mask={"*email*": "email"}, mask_strict=True)
 
 
 def test_an_archive_that_was_masked_so_is_loaded_and_another_is_refused(people: Pair) -> None:

@@ -252,7 +252,7 @@ class Options:
 
     def job_of(self, request: Request) -> Job:
         """Make a job of a request that is made already, and of what comes along."""
-        job = recipes(self.config).job((), {}, **self.along)
+        job = recipes(self.config).job((), self.said(), **self.along)
         return replace(job, wanted=(Wanted(TablePattern.of(request.table), request),))
 
     @property

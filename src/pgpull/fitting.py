@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pgpull.drift import Unique
 from pgpull.errors import PlanError
-from pgpull.masking import KEPT, Kind, Mask, MaskRule, Masks, looks_personal
+from pgpull.masking import EVERY, KEPT, Kind, Mask, MaskRule, Masks, Path, looks_personal
 from pgpull.model import Scope
 from pgpull.shapes import Column, Shape, TableName, quoted
 from pgpull.sql.masks import EMAIL_FRAME, length_of
@@ -69,6 +69,7 @@ def _names(shape: Shape) -> tuple[TableName, ...]:
 
 
 def _passes_over(rule: MaskRule, column: Column) -> bool:
+    """Whether a pattern means a column by its name that no mask of its kind was made for."""
     fit = _FIT.get(rule.mask.kind)
     if rule.names_column or fit is None or "text" not in fit:
         return False
@@ -200,23 +201,32 @@ def _ends(masks: Masks, source: Shape, target: Shape | None) -> Iterator[PlanErr
     for shape in (source, target) if target else (source,):
         for key in shape.foreign_keys:
             for here, there in zip(key.columns, key.referred, strict=True):
-                yield from _differ(masks, (own, here), ((key.table, key.root), there), key.name)
+                parent = (key.table, key.root), there
+                yield from _differ(masks, (own, here), parent, shape.column(here), key.name)
         for reference in shape.references:
             for there, here in zip(reference.columns, reference.referred, strict=True):
-                yield from _differ(
-                    masks, ((reference.table, reference.root), there), (own, here), reference.name
-                )
+                child = (reference.table, reference.root), there
+                yield from _differ(masks, child, (own, here), shape.column(here), reference.name)
 
 
 End = tuple[tuple[TableName, ...], str]
 """The names of a table, and one of its columns."""
 
 
-def _differ(masks: Masks, child: End, parent: End, name: str) -> Iterator[PlanError]:
-    theirs, ours = masks.mask_for(*parent), masks.mask_for(*child)
+def _differ(masks: Masks, child: End, parent: End, known: Column | None, name: str) -> Iterator[PlanError]:
+    """Yield what is wrong with the masks of two ends.
+
+    Args:
+        masks: the rules.
+        child: the end that refers.
+        parent: the end that is referred to.
+        known: the column at one of them; the other is of its kind.
+        name: of the foreign key.
+    """
+    theirs, ours = _mask_of(masks, parent, known), _mask_of(masks, child, known)
     shown = [f"{tables[-1]}.{quoted(column)}" for tables, column in (child, parent)]
     if theirs != ours:
-        wanted, (tables, column) = (theirs, child) if ours == KEPT else (ours, parent)
+        wanted, (tables, column) = _alike((child, ours), (parent, theirs))
         yield PlanError(
             f"{shown[0]} refers to {shown[1]} ({name}), and is masked as {ours}, the other as {theirs}:"
             " no row would find the row that it refers to",
@@ -232,6 +242,19 @@ def _differ(masks: Masks, child: End, parent: End, name: str) -> Iterator[PlanEr
             f"{shown[0]} refers to {shown[1]} ({name}), and {theirs} may make something else of each",
             'write {value} for the column\'s value, at both ends: { sql = "md5({value})" }',
         )
+
+
+def _mask_of(masks: Masks, end: End, known: Column | None) -> Mask:
+    rule = masks.rule_for(*end)
+    return KEPT if rule is None or (known and _passes_over(rule, known)) else rule.mask
+
+
+def _alike(child: tuple[End, Mask], parent: tuple[End, Mask]) -> tuple[Mask, End]:
+    """Return the mask that both ends may have, and the end that lacks it."""
+    for (_, mask), (other, _) in ((child, parent), (parent, child)):
+        if mask != KEPT and mask.injective:
+            return mask, other
+    return KEPT, parent[0] if child[1] == KEPT else child[0]
 
 
 def _check_scope(source: Shape, by_name: Collection[str], scope: Scope) -> None:
@@ -255,20 +278,48 @@ def masked_scope(source: Shape, column: str) -> PlanError:
 
 
 def unruled(masks: Masks, shape: Shape, columns: Iterable[Column]) -> Iterator[Column]:
-    """Yield the columns that look personal by their names and have no rule."""
+    """Yield the columns that look personal by their names and have no rule that is for them."""
     for column in columns:
-        named = looks_personal(column.name) and column.type.category not in "BE"
-        if named and masks.rule_for(_names(shape), column.name) is None:
+        rule = masks.rule_for(_names(shape), column.name)
+        if _is_named_so(column) and (rule is None or _is_left_bare(rule, column)):
             yield column
 
 
-def documents(masks: Masks, shape: Shape, columns: Iterable[Column]) -> Iterator[tuple[Column, frozenset[str]]]:
-    """Yield the columns of documents that have no rule for all of their keys, and the keys that have one."""
+def _is_named_so(column: Column) -> bool:
+    return looks_personal(column.name) and column.type.category not in "BE"
+
+
+def _is_left_bare(rule: MaskRule, column: Column) -> bool:
+    return rule.mask.kind is not Kind.KEEP and _passes_over(rule, column)
+
+
+def passed_over(masks: Masks, shape: Shape) -> Iterator[str]:
+    """Say which columns look personal and are not masked, though a pattern means their names."""
+    for column in shape.columns:
+        rule = masks.rule_for(_names(shape), column.name)
+        if rule and _is_named_so(column) and _is_left_bare(rule, column):
+            yield (
+                f"{quoted_key(column.name)} is {column.type.name} and stays as it is: the mask {rule.mask} of"
+                f' "{rule.column}" is for texts; where it is to be masked, give it a rule by its name'
+            )
+
+
+def documents(
+    masks: Masks, shape: Shape, columns: Iterable[Column]
+) -> Iterator[tuple[Column, tuple[Path, ...]]]:
+    """Yield the columns of documents that have no rule for all of their keys, and the paths that have one."""
     for column in columns:
         rule = masks.rule_for(_names(shape), column.name)
         if column.type.base in ("json", "jsonb") and (rule is None or rule.mask.kind is Kind.PATHS):
-            paths = rule.mask.paths if rule else ()
-            yield column, frozenset(step for path, _ in paths for step in path)
+            yield column, tuple(path for path, _ in rule.mask.paths) if rule else ()
+
+
+def is_led_to(path: Path, ruled: Iterable[Path]) -> bool:
+    """Tell whether a rule leads to a place in a document, or to something that it is a part of."""
+    return any(
+        len(rule) <= len(path) and all(step in (EVERY, own) for step, own in zip(rule, path, strict=False))
+        for rule in ruled
+    )
 
 
 def not_ruled_on(shape: Shape, names: Collection[str]) -> PlanError:
@@ -316,6 +367,29 @@ def check_tables(masks: Masks, known: Collection[TableName]) -> None:
             raise PlanError(fact, _meant(str(table), [str(each) for each in known]))
 
 
+def check_parts(masks: Masks, shape: Shape, roots: Mapping[TableName, TableName | None]) -> None:
+    """Make sure that no rule is for a part alone of a partitioned table, whose rows come by the whole.
+
+    Args:
+        masks: the rules.
+        shape: the partitioned table.
+        roots: the tables of the database, and of each the partitioned table that it is a part of.
+
+    Raises:
+        PlanError: one is, and the rows of that part would come as they are.
+    """
+    names = _names(shape)
+    parts = [table for table, root in roots.items() if root in names and table not in names]
+    for rule in masks.rules:
+        part = next((p for p in parts if rule.table is not None and rule.table.matches(p)), None)
+        if part is not None and masks.mask_for(names, rule.column) != rule.mask:
+            raise PlanError(
+                f"there is a mask for {part}.{rule.column}, and rows of {part} come as {shape.table}'s, of"
+                " which it is a partition",
+                _write(shape, rule.column, rule.mask),
+            )
+
+
 def _meant(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]}?" if close else f"it has: {', '.join(sorted(known)[:20])}"
@@ -326,19 +400,29 @@ def words(found: Iterable[Chosen]) -> dict[str, str]:
     return {each.column.name: str(each.mask) for each in found}
 
 
-def check_archived(shape: Shape, found: Iterable[Chosen], archived: Mapping[str, str]) -> None:
+def check_archived(masks: Masks, shape: Shape, columns: Iterable[Column], archived: Mapping[str, str]) -> None:
     """Make sure that an archive was masked as the rules say: what is in its files is what comes.
 
+    Args:
+        masks: the rules.
+        shape: the table, as the server had it.
+        columns: those of it that come.
+        archived: how the archive's columns were masked.
+
     Raises:
-        PlanError: it was not.
+        PlanError: one was masked otherwise, or, strictly, looks personal and was not masked.
     """
-    for name, mask in words(found).items():
+    coming = replace(shape, columns=tuple(columns))
+    for name, mask in words(chosen(masks, coming)).items():
         if archived.get(name) != mask:
             was = archived.get(name, '"keep"')
             raise PlanError(
                 f"the rules mask {shape.table}.{quoted(name)} as {mask}, and the archive was made with {was}",
                 "export it anew, with these rules; or load it with a --config that has others",
             )
+    bare = [column.name for column in unruled(masks, coming, coming.columns) if column.name not in archived]
+    if masks.strict and bare:
+        raise not_ruled_on(shape, bare)
 
 
 def notes(found: Iterable[Chosen]) -> Iterator[str]:

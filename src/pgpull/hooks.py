@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pgpull import reading, settings
 from pgpull.archives import MANIFEST, ArchivedTable
 from pgpull.errors import PgpullError, PlanError, SettingsError
-from pgpull.fitting import unruled
+from pgpull.fitting import chosen, unruled
 from pgpull.masking import NO_MASKS, Masks
 from pgpull.reporting import Reporter
 
@@ -74,22 +75,25 @@ def _wrong_archive(folder: Path, masked: bool) -> Iterator[PgpullError]:
         with reading.whole(folder) as archive:
             tables = archive.manifest.tables if masked else ()
         rules = settings.recipes().masks if masked else NO_MASKS
+        bare = [(table, _bare(table, rules)) for table in tables]
     except PgpullError as error:
         yield error
         return
-    for table in tables:
-        if names := _bare(table, rules):
+    for table, names in bare:
+        if names:
             yield PlanError(
-                f"{folder} holds columns of {table.table} that look personal and are not masked:"
-                f" {', '.join(names)}",
+                f"{folder} holds columns of {table.table} that look personal, or have a mask rule, and are not"
+                f" masked: {', '.join(names)}",
                 'export it anew with masks for them (docs/masks.md), or rule in pgpull.toml: COLUMN = "keep"',
             )
 
 
 def _bare(table: ArchivedTable, rules: Masks) -> list[str]:
-    """Name the columns that look personal and are as they were, with no rule that says so."""
-    plain = [table.shape.column(name) for name in table.columns if name not in table.masks]
-    return [column.name for column in unruled(rules, table.shape, filter(None, plain))]
+    """Name the columns that are as they were, and have a rule to mask them, or look personal and have none."""
+    found = (table.shape.column(name) for name in table.columns if name not in table.masks)
+    plain = tuple(column for column in found if column)
+    ruled = (each.column for each in chosen(rules, replace(table.shape, columns=plain)))
+    return [column.name for column in (*unruled(rules, table.shape, plain), *ruled)]
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def _path(text: str) -> Path:
     steps: list[str] = []
     rest = text.removeprefix("$.")
     while match := _STEP.match(rest):
-        steps.append(match[1] or match[2])
+        steps.append(re.sub(r"\\(.)", r"\1", match[1]) if match[1] else match[2])
         rest = rest[match.end() :]
         if not rest.startswith("."):
             break
@@ -168,7 +168,11 @@ def _path(text: str) -> Path:
 
 
 def _spelled(path: Path) -> str:
-    return ".".join(f'"{step}"' if "." in step else step for step in path)
+    return ".".join(step if re.fullmatch(r'[^".]+', step) else _quoted(step) for step in path)
+
+
+def _quoted(step: str) -> str:
+    return '"' + re.sub(r'(["\\])', r"\\\1", step) + '"'
 
 
 # --- which mask a column gets ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 
 from pgpull import catalog, fitting
+from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import translated
 from pgpull.drift import Standards
 from pgpull.errors import PlanError, SettingsError
@@ -15,7 +16,7 @@ from pgpull.fitting import Chosen
 from pgpull.masking import Kind, Masks
 from pgpull.model import Request
 from pgpull.sessions import Session
-from pgpull.shapes import Shape
+from pgpull.shapes import Column, Shape
 from pgpull.sql import masks as sql
 from pgpull.sql import personal
 
@@ -48,12 +49,16 @@ def masked(
     masks = request.masks
     if not masks:
         return theirs, ()
+    if source.substitute is not None:
+        _check_archived(request, source.substitute.table(theirs.table), ours)
+        return theirs, ()
     fitting.check_columns(masks, theirs)
     found = fitting.chosen(masks, theirs)
-    if source.substitute is not None:
-        fitting.check_archived(theirs, found, source.substitute.table(theirs.table).masks)
-        return theirs, ()
+    if theirs.kind == "p" and any(rule.table for rule in masks.rules):
+        fitting.check_parts(masks, theirs, catalog.names_of(source))
     if masks.strict:
+        if request.scope.narrows:  # which goes into a question now
+            catalog.check_condition(source, request.scope, theirs, request.timezone)
         _check_strictly(source, request, theirs, ours)
     fitting.check(masks, found, theirs, ours, standards.uniques if standards else (), request.scope)
     if any(each.mask.needs_key for each in found):
@@ -62,7 +67,22 @@ def masked(
     _try(source, theirs, found, dict(expressions))
     shape = replace(theirs, masks=tuple(expressions))
     _check_condition(source, request, theirs, shape)
-    return shape, tuple(fitting.notes(found))
+    return shape, (*fitting.notes(found), *fitting.passed_over(masks, theirs))
+
+
+def _check_archived(request: Request, archived: ArchivedTable, ours: Shape | None) -> None:
+    """Hold an archive's masks against the rules, with the types that its columns had on the server."""
+    fitting.check_columns(request.masks, archived.shape)
+    columns = [c for c in _travelling(request, archived.shape, ours) if c.name in archived.columns]
+    fitting.check_archived(request.masks, archived.shape, columns, archived.masks)
+
+
+def _travelling(request: Request, theirs: Shape, ours: Shape | None) -> list[Column]:
+    return [
+        column
+        for column in theirs.columns
+        if column.readable and column.name not in request.without and (ours is None or ours.column(column.name))
+    ]
 
 
 def _check_strictly(source: Session, request: Request, theirs: Shape, ours: Shape | None) -> None:
@@ -70,17 +90,17 @@ def _check_strictly(source: Session, request: Request, theirs: Shape, ours: Shap
 
     Keys of documents are looked for in the first rows of the scope.
     """
-    travels = [
-        column
-        for column in theirs.columns
-        if column.readable and column.name not in request.without and (ours is None or ours.column(column.name))
-    ]
+    travels = _travelling(request, theirs, ours)
     open_ones = [column.name for column in fitting.unruled(request.masks, theirs, travels)]
-    for column, known in fitting.documents(request.masks, theirs, travels):
-        question = personal.keys_in_some(theirs, column.name, request.scope, request.timezone, _SOME)
+    for column, ruled in fitting.documents(request.masks, theirs, travels):
+        ask = personal.paths_in_some if ruled else personal.keys_in_some
+        question = ask(theirs, column.name, request.scope, request.timezone, _SOME)
         with translated(source.side, source.connection):
-            keys = [key for (key,) in source.connection.execute(question) if key not in known]
-        open_ones += [f"{column.name} (key {key})" for key in keys]
+            found = [place for (place,) in source.connection.execute(question)]
+        keys = (
+            found if not ruled else [place[-1] for place in found if not fitting.is_led_to(tuple(place), ruled)]
+        )
+        open_ones += [f"{column.name} (key {key})" for key in dict.fromkeys(keys)]
     if open_ones:
         raise fitting.not_ruled_on(theirs, open_ones)
 

@@ -277,7 +277,8 @@ def _leaf(mask: Mask, here: Composable) -> Composable:
     if mask.kind is Kind.SCRUB:
         return scrub_json(here, "jsonb")
     if mask.kind is Kind.SQL:
-        return SQL("to_jsonb({})").format(_sql(mask, here, _TEXT))
+        # NULL in the place of a value would make NULL of the whole document
+        return SQL("coalesce(to_jsonb({}), 'null')").format(_sql(mask, here, _TEXT))
     if mask.kind is Kind.CONSTANT:
         made: Composable = SQL("{}::jsonb").format(Literal(json.dumps(mask.value)))
     elif mask.kind is Kind.NULL:

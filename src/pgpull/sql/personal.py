@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.masking import PERSONAL
+from pgpull.masking import EVERY, PERSONAL
 from pgpull.model import Scope
 from pgpull.shapes import Shape
 from pgpull.sql.parts import condition, rows_of
@@ -17,14 +17,50 @@ from pgpull.sql.scrubbing import is_address, is_number
 _KEYS: Final = SQL(
     "LATERAL (SELECT DISTINCT m[1] AS k FROM regexp_matches({}::text, {}, 'g') AS m) AS keys WHERE k ~* {}"
 )
-_KEY: Final = Literal(r'"([A-Za-z_][A-Za-z0-9_-]{0,62})"\s*:')
+_NAME: Final = "[A-Za-z_][A-Za-z0-9_ -]{0,62}"
+_KEY: Final = Literal(rf'"({_NAME})"\s*:')
+
+_PATHS: Final = SQL("""
+    WITH RECURSIVE walk (path, name, v) AS (
+        SELECT '{{}}'::text[], '', {column} FROM ({some}) AS s
+         UNION ALL
+        SELECT walk.path || below.name, below.name, below.v
+          FROM walk, LATERAL (
+               SELECT k, v
+                 FROM jsonb_each(
+                          CASE jsonb_typeof(walk.v) WHEN 'object' THEN walk.v ELSE '{{}}' END
+                      ) AS o (k, v)
+                UNION ALL
+               SELECT {every}, v
+                 FROM jsonb_array_elements(
+                          CASE jsonb_typeof(walk.v) WHEN 'array' THEN walk.v ELSE '[]' END
+                      ) AS a (v)
+               ) AS below (name, v)
+    )
+    SELECT DISTINCT path FROM walk WHERE name ~* {personal} AND name ~ {plain} ORDER BY path
+""")
+
+
+def paths_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
+    """Ask which keys lead to those that look personal in the first documents of a scope."""
+    return _PATHS.format(
+        column=Identifier("s", column),
+        some=_some(shape, column, scope, timezone, rows),
+        every=Literal(EVERY),
+        personal=Literal(PERSONAL),
+        plain=Literal(f"^{_NAME}$"),
+    )
+
+
+def _some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
+    return SQL("SELECT {} FROM {}{} LIMIT {}").format(
+        Identifier(column), rows_of(shape), condition(scope, shape, timezone), rows
+    )
 
 
 def keys_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
     """Ask for the keys that look personal in the first documents of a scope."""
-    some = SQL("SELECT {} FROM {}{} LIMIT {}").format(
-        Identifier(column), rows_of(shape), condition(scope, shape, timezone), rows
-    )
+    some = _some(shape, column, scope, timezone, rows)
     return SQL("SELECT DISTINCT k FROM ({}) AS s, {} ORDER BY k").format(some, _keys(column))
 
 
