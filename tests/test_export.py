@@ -24,13 +24,24 @@ import zstandard
 from psycopg.sql import SQL, Composed, Identifier
 from pyarrow import parquet
 
-from pgpull import ArchiveError, Listener, Manifest, PlanError, Stopped, export, load, parting, spooling
+from pgpull import (
+    ArchiveError,
+    Listener,
+    Manifest,
+    PgpullError,
+    PlanError,
+    Stopped,
+    export,
+    load,
+    parting,
+    spooling,
+)
 from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.calling import Way
 from pgpull.columnar import to_csv
 from pgpull.places import place_of
 from pgpull.shapes import TableName
-from pgpull.storing import writing
+from pgpull.storing import check_free, writing
 from tests.conftest import MakePair, Say
 from tests.support import Pair, Proxy
 from tests.test_databases import ALIKE, ODD, _psql
@@ -337,6 +348,16 @@ def test_what_no_export_has_left_beside_an_archive_is_never_removed(
         export("askwealth.message", source=full.source_url, to=tmp_path / "a", overwrite=True)
     assert (mine / "thesis.txt").read_text() == "mine"
     assert all_rows(tmp_path / "a") == expected(full)
+
+
+def test_a_place_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, said in (("~nobody-at-all/a", "~nobody-at-all"), (f"{tmp_path}/file/a", "Not a directory")):
+        with pytest.raises(PgpullError, match=said):
+            check_free(place_of(name), overwrite=True)
+    with pytest.raises(PgpullError, match="loop"):
+        check_free(place_of(tmp_path / "loop"), overwrite=True)
 
 
 NOTHING = Manifest("0", "production", datetime.now(UTC), "UTF8", "csv", None, ())

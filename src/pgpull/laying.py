@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from typing import Final
 
 import psycopg
 
@@ -20,6 +21,12 @@ from pgpull.shapes import Shape, TableName
 from pgpull.sql import laying as sql
 from pgpull.substitutes import TEXT, Archive, Substitute, brings_others, layout, may_flow, shape_of, within
 from pgpull.unpacking import changed
+
+_NARROWER: Final = "is local's encoding another than the archive's? UTF8 takes everything"
+_UNKNOWN: Final = (
+    "the server's database is SQL_ASCII, and has text that is in no encoding: pull from the server itself, or"
+    " load into an empty table; then such rows are refused one by one"
+)
 
 
 @contextmanager
@@ -167,7 +174,7 @@ def _lay(keeper: Session, archive: Archive, archived: ArchivedTable, stored: Tab
             except psycopg.DataError as error:
                 raise ArchiveError(
                     f"local does not take the text of {archived.table}: {fact(error)} ({error.sqlstate})",
-                    "is local's encoding another than the archive's? UTF8 takes everything",
+                    _UNKNOWN if archive.manifest.encoding == "SQL_ASCII" else _NARROWER,
                 ) from error
         connection.execute(sql.analyze(stored))
     return shape_of(archived, stored, dict(columns))

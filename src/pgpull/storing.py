@@ -215,15 +215,21 @@ def _check_beside(place: Place) -> None:
 
 def _is_left_over(path: Path) -> bool:
     """Whether something may go: there is nothing, or an archive that was begun, or that was to be removed."""
-    if path.is_symlink():
+    if path.is_symlink() or path.is_file():
         return False
+    # twice: between the two questions, another export may put an old archive there, or take it away
+    return any(_holds_archive(path) or _is_empty(path) for _ in range(2))
+
+
+def _holds_archive(folder: Path) -> bool:
+    return (folder / SPOOLS).is_dir() or is_archive(Place(folder.name, str(folder)))
+
+
+def _is_empty(folder: Path) -> bool:
     try:
-        empty = not any(path.iterdir())
+        return not any(folder.iterdir())
     except FileNotFoundError:
         return True
-    except NotADirectoryError:
-        return False
-    return empty or (path / SPOOLS).is_dir() or is_archive(Place(path.name, str(path)))
 
 
 def _any_file_there(place: Place) -> bool:
