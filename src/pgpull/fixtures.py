@@ -11,6 +11,8 @@ and ``pgpull_source`` may be put in place of these, too.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -53,15 +55,17 @@ def pgpull_prepare() -> Prepare | None:
 
 
 @pytest.fixture(scope="session")
-def pgpull_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pgpull_server() -> Iterator[str]:
     """Give the URL of a Postgres where databases may be made: a private one, gone after the session."""
-    folder = tmp_path_factory.mktemp("pgpull")
+    # not pytest's own folder: each of its sessions closes that to other accounts, and root's servers have one
+    folder = Path(tempfile.mkdtemp(prefix="pgpull-"))
     try:
         yield embedded.start(folder, settings=_FOR_TESTS)
     except PgpullError as error:
         pytest.fail(_told(error), pytrace=False)
     finally:
         embedded.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # where it did not come to a server
 
 
 # --- to be used ------------------------------------------------------------------------------------------
