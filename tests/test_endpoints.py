@@ -31,6 +31,7 @@ def test_libpqs_own_forms_are_taken() -> None:
     assert parse_url("postgresql:///app?service=prod", "X").parameters["service"] == "prod"
     assert parse_url("postgresql://[::1]:5432/app", "X").parameters["host"] == "::1"
     assert parse_url("postgresql://a,b:1,c:2/app", "X").parameters["host"] == "a,b,c"
+    assert str(parse_url("postgresql://a,b/app", "X")) == "postgresql://a,b/app"
     assert parse_url("postgresql://", "X").parameters == {}
 
 

@@ -48,7 +48,7 @@ class Endpoint:
             return f"postgresql:///?service={shown['service']}"
         user = f"{quote(shown['user'])}@" if "user" in shown else ""
         database = quote(shown.get("dbname", ""))
-        port = shown.get("port", "")
+        port = shown.get("port", "").strip(",")  # of several hosts, each may be without one
         if host.startswith("/"):
             return f"postgresql://{user}/{database}?host={host}" + (f"&port={port}" if port else "")
         return f"postgresql://{user}{host}{':' if port else ''}{port}/{database}"
