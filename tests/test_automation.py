@@ -134,6 +134,8 @@ def test_an_archive_that_was_altered_is_named_once(
     names = [str(folder / "manifest.json"), str(folder / "s.t" / "0001.csv"), str(own_folder / "other.csv")]
     assert hooks.main(names) == 1
     assert capsys.readouterr().err.count("error: ") == 1
+    (folder / "manifest.json").write_text('{"name": "a web app", "manifest_version": 3}')
+    assert hooks.main([*names, "--masked"]) == 0
 
 
 def test_an_archive_with_what_looks_personal_is_refused_until_masked_or_ruled_on(

@@ -146,12 +146,28 @@ def _adapter() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
+_MARKS: Final = frozenset({"format_version", "tables", "snapshot"})
+
+
+def is_foreign(text: str | bytes) -> bool:
+    """Tell whether a file of the manifest's name is none of ours, such as a web app's; a damaged one is ours.
+
+    Args:
+        text: what it holds.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return not isinstance(found, dict) or (bool(found) and not found.keys() & _MARKS)
+
+
 def _object(text: str | bytes) -> Mapping[str, object]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"{MANIFEST} is not JSON, or not all of it", _ANEW) from error
-    if not isinstance(found, dict) or not {"format_version", "tables", "snapshot"} <= found.keys():
+    if not isinstance(found, dict) or not found.keys() >= _MARKS:
         raise ArchiveError(f"{MANIFEST} is not a pgpull archive's", "name a folder that `pgpull export` wrote")
     return found
 

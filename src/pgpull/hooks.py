@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pgpull import reading, settings
-from pgpull.archives import MANIFEST, ArchivedTable
+from pgpull.archives import MANIFEST, ArchivedTable, is_foreign
 from pgpull.errors import PgpullError, PlanError, SettingsError
 from pgpull.fitting import chosen, unruled
 from pgpull.masking import NO_MASKS, Masks
@@ -67,7 +67,11 @@ def _wrong_config(file: Path) -> Iterator[PgpullError]:
 
 def _archive_of(file: Path) -> Path | None:
     """Return the archive that a file is in: that whose manifest is the next one upwards."""
-    return next((folder for folder in file.parents if (folder / MANIFEST).is_file()), None)
+    return next((folder for folder in file.parents if _is_archive(folder / MANIFEST)), None)
+
+
+def _is_archive(manifest: Path) -> bool:
+    return manifest.is_file() and not is_foreign(manifest.read_bytes())
 
 
 def _wrong_archive(folder: Path, masked: bool) -> Iterator[PgpullError]:
