@@ -104,8 +104,7 @@ def test_tab_in_a_real_shell_completes_and_lists(name: str, home: Path) -> None:
 def test_fish_completes_with_what_things_are_for(home: Path) -> None:
     if shutil.which("fish") is None:
         pytest.skip("fish is not installed")
-    asked = "complete -C 'pgpull run '; complete -C 'pgpull pull --with-p'"
-    lines = f"_PGPULL_COMPLETE=source_fish pgpull | source; {asked}"
+    lines = "_PGPULL_COMPLETE=source_fish pgpull | source; complete -C 'pgpull run '"
     done = subprocess.run(
         [*START["fish"], "-c", lines],
         env=environment(home),
@@ -115,7 +114,9 @@ def test_fish_completes_with_what_things_are_for(home: Path) -> None:
         check=True,
     )
     assert "thread\tOne thread, with all that it refers to\n" in done.stdout
-    assert "--with-parents\tBring the rows, too, that pulled rows refer to." in done.stdout
+    fish = {"_PGPULL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    options = offered(home, "", **fish, _TYPER_COMPLETE_ARGS="pgpull pull --with-p")
+    assert "--with-parents\tBring the rows, too, that pulled rows refer to." in options
 
 
 @pytest.mark.parametrize(

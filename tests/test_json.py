@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from pgpull.findings import Level
 from pgpull.model import Method, Strategy, Wire
 from pgpull.periods import Unit
 from tests.conftest import Say
-from tests.support import Pair
+from tests.support import Pair, programs
 from tests.support.schema import kinds, schema, validated
 from tests.test_docs import ROOT, blocks, production
 
@@ -109,18 +109,17 @@ def test_every_kind_is_on_the_page() -> None:
 
 
 @pytest.mark.usefixtures("production")
-def test_the_lines_with_jq_work(own_folder: Path) -> None:
+def test_the_lines_with_jq_work() -> None:
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
-    programs = own_folder / "bin"
-    programs.mkdir()
-    (programs / "pgpull").write_text(f'#!/bin/sh\nexec {sys.executable} -m pgpull "$@"\n')
-    (programs / "pgpull").chmod(0o755)
-    env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     said = []
     for line in "".join(blocks(ROOT / "docs" / "json.md", "bash")).splitlines():
-        done = subprocess.run(["bash", "-c", line], env=env, text=True, capture_output=True, check=False)
-        said.append(done.stdout.strip())
+        ours, _, theirs = line.partition(" | jq ")
+        printed = programs.run([sys.executable, "-m", *shlex.split(ours)], os.environ).stdout
+        jq = subprocess.run(
+            ["jq", *shlex.split(theirs)], input=printed, text=True, capture_output=True, check=False
+        )
+        said.append(jq.stdout.strip())
     assert said[0] == "100"
     assert said[2].splitlines()[0].split("\t")[0] == "askwealth.document"
     assert said[-2:] == ["true", json.loads(blocks(ROOT / "docs" / "json.md", "json")[0])["hint"]]
