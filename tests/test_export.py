@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import fsspec
 import psycopg
 import pytest
 import zstandard
@@ -41,7 +42,7 @@ from pgpull.calling import Way
 from pgpull.columnar import to_csv
 from pgpull.places import place_of
 from pgpull.shapes import TableName
-from pgpull.storing import check_free, writing
+from pgpull.storing import MARK, MARK_TEXT, check_free, writing
 from tests.conftest import MakePair, Say
 from tests.support import Pair, Proxy
 from tests.test_databases import ALIKE, ODD, _psql
@@ -361,6 +362,34 @@ def test_a_place_that_leads_nowhere_is_told(tmp_path: Path) -> None:
 
 
 NOTHING = Manifest("0", "production", datetime.now(UTC), "UTF8", "csv", None, ())
+
+
+@pytest.mark.parametrize("root", ["", "memory:/"])
+@pytest.mark.parametrize(
+    "name", ["thesis.txt", "askwealth.message/0001.txt", "other/askwealth.message/0001.csv"]
+)
+def test_what_somebody_has_put_into_an_archive_is_not_lost_with_it(
+    full: Pair, tmp_path: Path, root: str, name: str
+) -> None:
+    files = fsspec.filesystem("memory" if root else "file")
+    mine = f"{tmp_path}/a/{name}"
+    export("askwealth.message", source=full.source_url, to=f"{root}{tmp_path}/a")
+    files.makedirs(mine.rpartition("/")[0], exist_ok=True)
+    files.pipe_file(mine, b"mine")
+    with pytest.raises(ArchiveError, match=f"holds {name}"):
+        export("askwealth.message", source=full.source_url, to=f"{root}{tmp_path}/a", overwrite=True)
+    assert files.cat_file(mine) == b"mine"
+    files.rm_file(mine)
+    export("askwealth.message", source=full.source_url, to=f"{root}{tmp_path}/a", overwrite=True)
+
+
+@pytest.mark.parametrize("text", [b"mine", MARK_TEXT])
+def test_a_file_of_the_same_name_makes_no_unfinished_archive(full: Pair, tmp_path: Path, text: bytes) -> None:
+    files, place = fsspec.filesystem("memory"), f"memory:/{tmp_path}/a"
+    files.pipe({f"{tmp_path}/a/{MARK}": text, f"{tmp_path}/a/thesis.txt": b"mine"})
+    with pytest.raises(ArchiveError, match=r"is no archive|holds thesis\.txt"):
+        export("askwealth.message", source=full.source_url, to=place)
+    assert files.cat_file(f"{tmp_path}/a/thesis.txt") == b"mine"
 
 
 def test_an_export_that_ends_leaves_alone_what_another_has_begun_in_the_same_place(tmp_path: Path) -> None:

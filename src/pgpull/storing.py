@@ -7,6 +7,7 @@ its files are stored first and the manifest last: without it there is no archive
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -31,10 +32,15 @@ SPOOLS: Final = ".spools"
 MARK: Final = "partial.txt"
 """Stands where files are stored that have no manifest yet."""
 
+_WRITTEN: Final = re.compile(
+    rf"{re.escape(MANIFEST)}|{re.escape(MARK)}|[^/]+/(?:month=[^/]+/)?\d{{4,}}\.(?:csv|csv\.gz|csv\.zst|parquet)"
+)
+"""How the files are called that an export writes."""
+
 _OURS: Final = (SPOOLS, MANIFEST)
 """One of them is in a folder for as long as anything of an archive is there; the others go before."""
 
-_MARK_TEXT: Final = (
+MARK_TEXT: Final = (
     b"pgpull is writing an archive here, or was stopped while it did; the next export replaces it\n"
 )
 
@@ -189,6 +195,7 @@ def check_free(place: Place, *, overwrite: bool) -> None:
             raise ArchiveError(
                 f"there is an archive already: {place.name}", "name another, or give --overwrite"
             )
+        _check_all_is_ours(place)
     else:
         with said_clearly(place):
             taken = _any_file_there(place)
@@ -198,6 +205,27 @@ def check_free(place: Place, *, overwrite: bool) -> None:
             )
     if place.remote is None:
         _check_beside(place)
+
+
+def _check_all_is_ours(place: Place) -> None:
+    """Make sure that nothing goes with an archive that somebody else has put into its folder."""
+    with said_clearly(place):
+        strange = next((path for path in _files(place) if not _WRITTEN.fullmatch(path)), None)
+    if strange is not None:
+        raise ArchiveError(
+            f"{place.name} holds {strange}, which no export has written and which would be lost",
+            "move it away, or name another place for the archive",
+        )
+
+
+def _files(place: Place) -> Iterator[str]:
+    """Yield the paths of all files below a place, with slashes."""
+    if place.remote is not None:
+        found = (path[len(place.path) + 1 :] for path in place.remote.find(place.path))
+        yield from (path for path in found if path and not path.endswith("/"))  # what stands for a folder
+        return
+    for folder, _, names in os.walk(place.path):
+        yield from ((Path(folder) / name).relative_to(place.path).as_posix() for name in names)
 
 
 def _check_beside(place: Place) -> None:
@@ -234,8 +262,11 @@ def _is_empty(folder: Path) -> bool:
 
 def _any_file_there(place: Place) -> bool:
     if place.remote is not None:
-        found = set(place.remote.find(place.path))
-        return bool(found) and place.below(MARK) not in found
+        found = set(_files(place))
+        if MARK in found and place.remote.cat_file(place.below(MARK)) == MARK_TEXT:
+            _check_all_is_ours(place)
+            return False
+        return bool(found)
     path = Path(place.path)
     if not path.is_dir():
         return path.exists() or path.is_symlink()
@@ -307,7 +338,7 @@ def _on_remote(place: Place) -> Iterator[Path]:
     with said_clearly(place):
         with suppress(NotImplementedError):
             place.remote.makedirs(place.path, exist_ok=True)
-        place.remote.pipe_file(place.below(MARK), _MARK_TEXT)
+        place.remote.pipe_file(place.below(MARK), MARK_TEXT)
         _remove(place, keep=MARK)
     try:
         with tempfile.TemporaryDirectory(prefix="pgpull-export-") as folder:
