@@ -488,11 +488,11 @@ def test_an_address_is_found_in_a_link_and_at_full_width(connection: psycopg.Con
         ("jsonb", r'"call\n0171 12 34 56"', "12 34"),
         ("json", r'"call\n0171 12 34 56"', "12 34"),
         ("json", r'"call 0171\/1234567"', "123456"),
+        ("text", r'{"t": "\n0171 1234567"}', "1234567"),
+        ("text", r'"\t12345678"', "12345678"),
     ],
 )
-def test_escapes_in_a_document_hide_no_number(
-    connection: psycopg.Connection, kind: str, value: str, secret: str
-) -> None:
+def test_escapes_hide_no_number(connection: psycopg.Connection, kind: str, value: str, secret: str) -> None:
     assert secret not in scrubbed(connection, kind, value)
 
 

@@ -87,16 +87,18 @@ _NO_NUMBERS: Final = (
 # The automaton of a regular expression is made anew for each search, at a cost that grows with its size times
 # that of others beside it. So a small one finds whatever has a digit in it, with the letters that touch it;
 # what is found is short, and only a few of those are looked at by larger ones: a tenth of the time.
-_RUN: Final = Literal(
+_RUN: Final = (
     rf"{_NO_NUMBERS[0]}|[A-Za-z_]*[+(]*[0-9]"
     rf"(?:{_GAP}{{0,3}}[0-9]|[A-Za-z_]+[0-9]| [A-Z]{{4}} [0-9])*[A-Za-z_]*"
 )
+# An escape is found by itself, so that its letter is not the number's; where there is none, that costs nothing.
+_RUN_OR_ESCAPE: Final = rf"\\[nrtbf]|{_RUN}"
 _DIGITS: Final = (
-    rf"[0-9]{{8}}|[0-9]{{2}}{_GAP}[0-9]{{4}}|\+\(?[0-9]|{_ALONE}\(?0[0-9]+[-/.() \u00a0-\u202f]+[0-9]{{2}}"
+    rf"[0-9]{{8}}|[0-9]{{2}}{_GAP}[0-9]{{4}}|\+\(?[0-9]|(?<![0-9_.-])\(?0[0-9]+[-/.() \u00a0-\u202f]+[0-9]{{2}}"
 )
 """A text that this does not find has none of the numbers; so most are looked through once."""
-_WORTH: Final = Literal(rf"{_SIGN}|\\[u/]|" + _DIGITS.replace(_ALONE, "(?<![0-9_.-])"))
-"""The same for a string as JSON spells it: there, the letter of an escape may stand before a digit."""
+_WORTH: Final = Literal(rf"{_SIGN}|\\[u/]|{_DIGITS}")
+"""The same for a string as JSON spells it, and for addresses."""
 _ENOUGH: Final = Literal(rf"[0-9](?:{_GAP}{{0,3}}[0-9]){{6}}")
 _IBAN_INSIDE: Final = Literal(rf"(?:{_COUNTRIES})[0-9]{{2}}[ -]?[A-Z0-9]{{4}}")
 _STAYS: Final = Literal("^(?:" + "|".join(_NO_NUMBERS) + ")(?:[A-Za-z]|[T ][0-9]{2})?$")
@@ -229,8 +231,11 @@ def scrub_text(text: Composable) -> Composed:
     addresses = SQL("CASE WHEN {text} ~ {sign} THEN {all} ELSE {text} END").format(
         text=text, sign=Literal(_SIGN), all=_with_each(text, _ADDRESS, _in_place_of_address(found), "r")
     )
+    run = SQL("CASE WHEN strpos({}, {}) > 0 THEN {} ELSE {} END").format(
+        once, Literal("\\"), Literal(_RUN_OR_ESCAPE), Literal(_RUN)
+    )
     numbers = SQL("CASE WHEN {text} ~ {digits} THEN {all} ELSE {text} END").format(
-        text=once, digits=Literal(_DIGITS), all=_with_each(once, _RUN, _in_place_of_run(found), "r")
+        text=once, digits=Literal(_DIGITS), all=_with_each(once, run, _in_place_of_run(found), "r")
     )
     return SQL("(SELECT {} FROM (SELECT {} AS t OFFSET 0) AS a)").format(numbers, addresses)
 
