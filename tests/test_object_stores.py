@@ -98,7 +98,7 @@ def test_a_failed_export_leaves_nothing_in_the_store_and_a_killed_one_is_replace
         fail()
     assert store.find("bucket") == []
     store.pipe_file("bucket/a/partial.txt", b"")
-    store.pipe_file("bucket/a/t/1.csv", b"1\n")
+    store.pipe_file("bucket/a/t/0001.csv", b"1\n")
     with pytest.raises(ArchiveError, match="no archive"):
         load("s3://bucket/a", target=full.target_url)
     exported = export(TABLE, source=full.source_url, to="s3://bucket/a")
