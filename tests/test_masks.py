@@ -28,6 +28,7 @@ from pgpull import (
     pull,
     pull_tables,
 )
+from pgpull.diagnosis import hide_quoted
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.masking import Masks, looks_personal, mask_of, rules_of
 from pgpull.model import Strategy
@@ -595,6 +596,21 @@ def test_a_value_in_a_server_s_error_is_not_shown(people: Pair) -> None:
     assert done.returncode == 3
     assert "invalid input syntax" in done.stderr
     assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ungültige Eingabesyntax für Typ integer: »secret«",
+        'ungültige Eingabesyntax für Typ integer: »a"secret"b secret«',
+        "nieprawidłowa składnia wejścia dla typu integer: „secret”",
+        "syntaxe en entrée invalide pour le type integer : « secret »",
+        "syntaxe en entrée invalide pour le type integer : «\u00a0a » secret\u00a0»",
+    ],
+)
+def test_a_server_that_speaks_another_language_shows_no_value_either(said: str) -> None:
+    assert "secret" not in hide_quoted(said)
+    assert "integer" in hide_quoted(said)
 
 
 def toml(rules: Mapping[str, Any], head: str = "") -> Path:

@@ -165,16 +165,23 @@ def fact(error: psycopg.Error) -> str:
         return condition(sqlstate).replace("_", " ")
     if sqlstate.startswith("23"):
         return said
-    return re.sub(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*", "0x…", _hide_quoted(said))
+    return re.sub(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*", "0x…", hide_quoted(said))
 
 
-def _hide_quoted(said: str) -> str:
-    """Keep quoted names from the left; from the first other quote to the last, all may be a value."""
+# As Postgres quotes in other languages: »German«, „Polish”, « French », 「Chinese」.
+_QUOTED: Final = re.compile("[»«„“”‚‘’「].*[»«„“”‘’」]", re.DOTALL)
+
+
+def hide_quoted(said: str) -> str:
+    """Keep quoted names from the left; from the first other quote to the last, all may be a value.
+
+    A server that speaks another language than English quotes otherwise: all that stands in such quotes goes.
+    """
     shown, rest = "", said
     while (name := re.match(r'([^"]*)"[^"]*"', rest)) and _NAMED.search(name[1]):
         shown, rest = shown + name[0], rest[name.end() :]
     before, quote, after = rest.partition('"')
-    return shown + before + ('"…"' + after.rpartition('"')[2] if quote else "")
+    return _QUOTED.sub('"…"', shown + before + ('"…"' + after.rpartition('"')[2] if quote else ""))
 
 
 def failed(side: str, error: psycopg.Error) -> PgpullError:
