@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -97,6 +98,20 @@ def test_a_closed_stdout_is_no_error_and_nothing_else_is_taken_for_it(full: Pair
     done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert full.same(TABLE)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_name_that_the_screen_has_no_letters_for_is_spelled_out(pair: Pair, encoding: str) -> None:
+    for each in (pair.source, pair.target):
+        each('create table "t\N{GRINNING FACE}" (id int primary key)')
+    pair.source('insert into "t\N{GRINNING FACE}" values (1)')
+    env = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": pair.target_url, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "pgpull", "pull", "t\N{GRINNING FACE}"]
+    done = subprocess.run([*command, "--json"], env=os.environ | env, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout.decode(encoding))["table"] == 'public."t\N{GRINNING FACE}"'
+    if encoding != "utf-8":
+        assert rb"\U0001f600" in done.stderr
 
 
 @needs_full

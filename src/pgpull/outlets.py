@@ -43,8 +43,23 @@ class Outlet:
         self.failed = False
 
     def write(self, text: str) -> int:
-        """Write, if that is possible."""
-        return self._try(lambda: self._stream().write(text)) or 0
+        """Write, if that is possible; letters that its encoding lacks are spelled out."""
+        return self._try(lambda: self._stream().write(text if self.has(text) else self._spelled(text))) or 0
+
+    def has(self, text: str) -> bool:
+        """Tell whether its encoding has every letter of a text."""
+        try:
+            text.encode(self._encoding)
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    @property
+    def _encoding(self) -> str:
+        return self._stream().encoding or "utf-8"
+
+    def _spelled(self, text: str) -> str:
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def flush(self) -> None:
         """Let what was written go out, if that is possible."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg.sql import Composed
 
@@ -153,16 +154,17 @@ def check_window_here(request: Request, target: Shape) -> None:
 
 def _check_window(window: Window, shape: Shape) -> None:
     dated = _listed(column.name for column in shape.columns if column.type.base in _WINDOW_TYPES)
+    none = "" if dated != _NONE else "none of its columns is a date or time: choose rows with --where"
     column = shape.column(window.column)
     if column is None:
         raise PlanError(
             f"{shape.table} has no column {window.column} for the window to stand on",
-            f"name one of its date columns with --window: {dated}",
+            none or f"name one of its date columns with --window: {dated}",
         )
     if column.type.base not in _WINDOW_TYPES:
         raise PlanError(
             f"the window's column {shape.table}.{column.name} is {column.type.name}, not a date or time",
-            f"its date columns: {dated}; for others use --where",
+            none or f"its date columns: {dated}; for others use --where",
         )
 
 
@@ -173,7 +175,10 @@ def no_such_column(shape: Shape, name: str) -> PlanError:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "(none)"
+    return ", ".join(names) or _NONE
+
+
+_NONE: Final = "(none)"
 
 
 def _statement(composed: Composed) -> str:

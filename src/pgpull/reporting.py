@@ -437,8 +437,9 @@ class Reporter(Listener):
         """Print the one object that a machine gets, as schemas/output.json says for its kind."""
         if self._machine:
             tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
-            text = json.dumps({"kind": kind, **facts, **tally, "exit_code": exit_code}, ensure_ascii=False)
-            self._stdout.write(f"{text}\n")
+            told = {"kind": kind, **facts, **tally, "exit_code": exit_code}
+            text = json.dumps(told, ensure_ascii=False)
+            self._stdout.write(f"{text if self._stdout.has(text) else json.dumps(told)}\n")
             self._stdout.flush()
 
     def _print_lines(self, lines: list[tuple[str, str]]) -> None:
