@@ -308,7 +308,7 @@ def test_what_a_side_does_not_have_is_named_with_the_side(events: Pair) -> None:
     fails(events, "the window's column s.t.kind is text", "date columns: at", window="kind")
     for each in (events.source, events.target):
         each("create table s.undated (id int primary key)")
-    fails(events, "s.undated has no column created_at", "choose rows with --where", table="s.undated")
+    fails(events, "s.undated has no column at", "choose rows with --where", table="s.undated")
     fails(events, "the server does not take the condition", "colour", where="colour = 1")
     events.source("alter table s.t add colour int")
     fails(events, "local does not take the condition", "colour", where="colour = 1")
