@@ -247,11 +247,11 @@ def _at(value: Composable, path: Path, mask: Mask, depth: int) -> Composed:
     elif path[0] == EVERY:
         made = _each(here, path[1:], mask, depth)
     else:
-        key = Literal(path[0])
-        inner = _at(SQL("({} -> {})").format(here, key), path[1:], mask, depth + 1)
+        # of an object, or, if it is a number, of an array
+        key = SQL("ARRAY[{}]").format(Literal(path[0]))
+        inner = _at(SQL("({} #> {})").format(here, key), path[1:], mask, depth + 1)
         made = SQL(
-            "CASE WHEN jsonb_typeof({v}) = 'object' AND {v} ? {key}"
-            " THEN jsonb_set({v}, ARRAY[{key}], {inner}) ELSE {v} END"
+            "CASE WHEN {v} #> {key} IS NOT NULL THEN jsonb_set({v}, {key}, {inner}) ELSE {v} END"
         ).format(v=here, key=key, inner=inner)
     return SQL("(SELECT {} FROM (SELECT {} AS v OFFSET 0) AS {})").format(
         made, value, Identifier(f"pgpull_{depth}")
