@@ -542,6 +542,17 @@ def test_what_a_killed_load_has_laid_out_is_dropped_by_the_next(full: Pair) -> N
     loaded(full, archive, MESSAGE)
 
 
+def test_what_was_laid_out_goes_though_the_connection_that_kept_it_is_lost(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    full.add_messages("target", 1, seed="mine")
+    keeps = f"locktype = 'advisory' and classid = {0x7067_7061} and database = {{}}"
+    ours = "(select oid from pg_database where datname = current_database())"
+    end = f"select pg_terminate_backend(pid) from pg_locks where {keeps.format(ours)}"
+    killed: list[Any] = []
+    loaded(full, archive, MESSAGE, way={"listener": Meddler(lambda: killed.extend(full.target(end)))})
+    assert killed == [(True,)]
+
+
 def test_a_lost_local_database_is_opened_again_and_the_rest_goes_in(
     full: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,9 +208,10 @@ def _fill(
 def _drop(keeper: Session, schemas: set[str]) -> None:
     """Drop scratch tables, on another connection if need be; the next load drops what is left then."""
     with suppress(psycopg.Error, PgpullError):
-        if not keeper.broken_off:
-            _drop_on(keeper, schemas)
-            return
+        with suppress(psycopg.OperationalError):  # that it is gone shows only when it is asked something
+            if not keeper.broken_off:
+                _drop_on(keeper, schemas)
+                return
         with closing(open_target(keeper.endpoint)) as another:
             _drop_on(another, schemas)
 
