@@ -244,8 +244,9 @@ def test_the_dry_run_of_a_replacement_counts_what_goes(library: Pair) -> None:
 
 
 def test_the_command_line_shows_what_a_pull_of_many_tables_would_do(library: Pair) -> None:
-    done = call(PGPULL, "pull", "s.*", "--dry-run", **on(library))
+    done = call(PGPULL, "pull", "s.*", "--dry-run", "--show", "2", **on(library))
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("--show has no effect here")
     assert "nothing was written" in done.stdout
     assert "s.book: fetched 20 = inserted 20" in done.stdout
     assert library.target("select count(*) from s.book") == [(0,)]

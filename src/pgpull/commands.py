@@ -453,6 +453,8 @@ def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, ta
     reporter.only_looks()
     request = job.single
     if request is None:
+        if "show" in options.given:
+            reporter.noticed("--show has no effect here: rows are shown where one table is named")
         outlook = rehearse_job(job, source, target, allowed=options.allow_target or (), listener=reporter)
         reporter.foresaw(outlook)
         return outlook.exit_code
