@@ -96,7 +96,11 @@ def test_the_page_shows_the_example_as_it_is() -> None:
 
 
 def test_the_rules_for_masks_hold_in_tests_as_well(production: Pair, tests: Path) -> None:
-    (tests / "pgpull.toml").write_text('[tables."askwealth.message".mask]\nparts = { constant = "x" }\n')
+    (tests / "pgpull.toml").write_text(
+        '[tables."askwealth.message".mask]\nparts = { constant = "x" }\nrole = "hash"\n'
+    )
+    url = f"\n\n@pytest.fixture(scope='session')\ndef pgpull_source():\n    return {production.source_url!r}\n"
+    (tests / "conftest.py").write_text((tests / "conftest.py").read_text() + url)
     (tests / "test_counts.py").write_text(
         "import psycopg\n\ndef test_it(pgpull_database, pgpull_seed):\n"
         "    pgpull_seed('askwealth.message')\n"
@@ -104,7 +108,7 @@ def test_the_rules_for_masks_hold_in_tests_as_well(production: Pair, tests: Path
         "        found = connection.execute('select parts, count(*) from askwealth.message group by 1')\n"
         "        assert found.fetchall() == [('x', 100)]\n"
     )
-    done = run(tests, SERVER_DB_URL=production.source_url)
+    done = run(tests, PGPULL_MASK_KEY="a key that nobody guesses")
     assert "1 passed" in done.stdout, done.stdout
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -25,11 +26,10 @@ import pytest
 from psycopg.sql import Composed
 
 from pgpull import embedded
-from pgpull.endpoints import Endpoint
+from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PgpullError
-from pgpull.masking import Masks
 from pgpull.seeding import Prepare, Seed, seed_of
-from pgpull.settings import load_source, recipes
+from pgpull.settings import load_source, mask_key, recipes
 from pgpull.sql import databases
 
 _FOR_TESTS: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -82,7 +82,7 @@ def pgpull_template(
         if pgpull_prepare:
             folder: Path = request.getfixturevalue("tmp_path_factory").mktemp("pgpull_rejects")
             source: str | Endpoint = request.getfixturevalue("pgpull_source")
-            pgpull_prepare(seed_of(source, _url(pgpull_server, name), folder, _masks()))
+            pgpull_prepare(_seed(source, _url(pgpull_server, name), folder))
         yield name
     finally:
         _do(pgpull_server, databases.drop(name))
@@ -105,13 +105,16 @@ def pgpull_database(pgpull_server: str, pgpull_template: str) -> Iterator[str]:
 @pytest.fixture
 def pgpull_seed(pgpull_database: str, pgpull_source: str | Endpoint, tmp_path: Path) -> Seed:
     """Bring rows of the server into the test's own database: ``pgpull_seed("askwealth.message", ...)``."""
-    return seed_of(pgpull_source, pgpull_database, tmp_path, _masks())
+    return _seed(pgpull_source, pgpull_database, tmp_path)
 
 
-def _masks() -> Masks:
-    """Return the rules of the ``pgpull.toml`` that holds here, as for every other pull."""
+def _seed(source: str | Endpoint, target: str, folder: Path) -> Seed:
+    """Make a seed under the masks of the ``pgpull.toml`` that holds here, as for every other pull."""
     try:
-        return recipes().masks
+        server = endpoint_of(source, "source")
+        if not server.mask_key:
+            server = replace(server, mask_key=mask_key())
+        return seed_of(server, target, folder, recipes().masks)
     except PgpullError as error:
         pytest.fail(_told(error), pytrace=False)
 

@@ -276,7 +276,17 @@ def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
 
 def _source(values: Mapping[str, str], where: str) -> Endpoint:
     reached = _through(_group(_Way, values), _server(_group(_Server, values), where))
-    return replace(reached, mask_key=values.get(MASK_KEY) or os.environ.get(MASK_KEY, ""))
+    return replace(reached, mask_key=_mask_key(values))
+
+
+def mask_key(env_file: Path | None = None) -> str:
+    """Read the key that masks hang on, for who knows where the server is; empty if there is none."""
+    file = env_file or _found()
+    return _mask_key(_read(file) if file else {})
+
+
+def _mask_key(values: Mapping[str, str]) -> str:
+    return values.get(MASK_KEY) or os.environ.get(MASK_KEY, "")
 
 
 def _server(side: _Side, where: str) -> Endpoint:
