@@ -218,6 +218,7 @@ def test_the_client_stays_small_however_large_the_table(pair: Pair, jobs: int, m
         (["--show", "3"], "--show has no effect without --dry-run"),
         (["--overlap", "2h"], "--overlap has no effect without --new"),
         (["--max-delete", "5"], "--max-delete has no effect without --mirror"),
+        (["--timezone", "M\udcffrs"], r"not UTF-8: M\xffrs"),
         (["--nonsense"], "--nonsense"),
         (["surplus"], "surplus"),
     ],

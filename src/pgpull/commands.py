@@ -346,14 +346,33 @@ def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[.
     @functools.wraps(command)
     def expanded(context: typer.Context, **given: Any) -> None:
         said = {name for name in names if _is_said(context, name)}
-        options = Options(**{name: given.pop(name) for name in names}, given=frozenset(said))
-        raise typer.Exit(_carried_out(options, lambda: command(**given, options=options)))
+        common = {name: given.pop(name) for name in names}
+        options = Options(**common, given=frozenset(said))
+
+        def asked() -> Asked:
+            for value in (*given.values(), *common.values()):
+                _check_text(value)
+            return command(**given, options=options)
+
+        raise typer.Exit(_carried_out(options, asked))
 
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [first, *own, *common]
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {p.name: p.annotation for p in parameters}
     return expanded
+
+
+def _check_text(value: Any) -> None:
+    """Make sure that words are text: the shell hands on whatever bytes it is given.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for word in value if isinstance(value, list) else [value]:
+        if isinstance(word, str) and any("\udc80" <= letter <= "\udcff" for letter in word):
+            shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise UsageError(f"a word on the command line is not UTF-8: {shown}", "write it in UTF-8")
 
 
 def _is_said(context: typer.Context, name: str) -> bool:
