@@ -21,7 +21,8 @@ demo-stop: $(VENV)/embedded
 
 # Cut lines and killed servers are a matter of time as well: what fails beside others is run once more, alone.
 test: lint
-	$(BIN)/pytest --numprocesses=4 --dist=worksteal || $(BIN)/pytest --last-failed --last-failed-no-failures=none
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal || \
+	  { [ $$? -eq 1 ] && $(BIN)/pytest --last-failed --last-failed-no-failures=none; }
 
 coverage: $(VENV)/test
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term:skip-covered
