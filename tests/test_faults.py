@@ -713,6 +713,20 @@ def test_an_interrupt_in_the_middle_ends_the_run_soon_and_tidily(
     goes_on(full)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells from outside what a program has read")
+def test_an_interrupt_while_the_program_is_still_being_read_ends_it_without_a_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pgpull", "pull", TABLE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        eventually(lambda: "psycopg_binary" in Path(f"/proc/{process.pid}/maps").read_text())
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=20)
+    assert (process.returncode, printed, said) == (130, "", "interrupted; nothing was written\n")
+
+
 def test_an_interrupt_while_the_source_is_silent_ends_the_run_soon(full: Pair, make_proxy: MakeProxy) -> None:
     proxy = make_proxy(full.source_server)
     with user_at_the_gate(full, source=full.source_through(proxy)) as (user, _):

@@ -1,5 +1,21 @@
-"""``python -m pgpull``."""
+"""The command ``pgpull``, also as ``python -m pgpull``."""
 
-from pgpull.cli import main
+import gc
+import os
+import sys
 
-main()
+
+def main() -> None:
+    """Run the ``pgpull`` command."""
+    gc.disable()  # what is imported stays: to look for what does not takes a tenth of a second
+    try:
+        from pgpull.cli import main as run
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr, flush=True)
+        os._exit(130)  # sys.exit would end by the signal where the interrupt came in a text that was executed
+    gc.enable()
+    run()
+
+
+if __name__ == "__main__":
+    main()
