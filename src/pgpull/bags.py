@@ -90,7 +90,7 @@ def _take(cursor: psycopg.Cursor, source: Session, statement: Composed) -> int:
     def counted(pieces: Iterable[Piece]) -> Iterator[Sequence[bytes]]:
         nonlocal size
         for piece in pieces:
-            size += sum(map(len, piece.rows))
+            size += piece.size
             yield piece.rows
 
     outflow = Outflow(source.connection, statement.as_bytes(), source.pace)

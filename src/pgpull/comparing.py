@@ -224,7 +224,7 @@ class _Comparing:
 
     def _counted(self, ahead: Iterable[Piece]) -> Iterator[Sequence[bytes]]:
         for piece in ahead:
-            self._bytes += sum(map(len, piece.rows))
+            self._bytes += piece.size
             yield piece.rows
 
 

@@ -49,11 +49,11 @@ class Unpacked:
                 at, count, size, rows = at + len(piece), count + len(piece), size + length, rows + len(piece)
                 self._pace.keep(len(piece), length)
                 closes = count >= most or size >= BATCH_BYTES
-                yield Piece(piece, closes)
+                yield Piece(piece, length, closes)
                 if closes:
                     count = size = 0
         if count:
-            yield Piece((), closes=True)
+            yield Piece((), 0, closes=True)
         if rows != self._file.rows:
             raise changed(self._archive, self._file)
         self.announced = rows
