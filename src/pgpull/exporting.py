@@ -21,7 +21,7 @@ from pgpull.pacing import Pace
 from pgpull.packing import Export, Packed, narrowed, packed, plan_of
 from pgpull.patience import Patience
 from pgpull.planning import check_readable
-from pgpull.sessions import Session, open_source, send_bytes_as_they_are
+from pgpull.sessions import Session, expect_much, open_source, send_bytes_as_they_are
 from pgpull.shapes import Shape
 from pgpull.spooling import Spool, Spools
 from pgpull.sql import copy_by_month, copy_out
@@ -214,6 +214,7 @@ def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ..
 def _work(source: Session, tasks: deque[_Task], finisher: Finisher) -> Generator[_Said]:
     """Take one task after the other, until there are none; rows of one table go on in the same spools."""
     send_bytes_as_they_are(source)
+    expect_much(source)
     table: Packed | None = None
     spools = Spools(finisher.spool)
     while task := _next(tasks):
@@ -244,7 +245,7 @@ def _spooled(source: Session, task: _Task, spools: Spools, finisher: Finisher) -
     counted = rows = size = 0
     for piece in outflow.pieces(sys.maxsize):
         _take(finisher, task.packed, spools.add(piece.rows))
-        rows, size = rows + len(piece.rows), size + sum(map(len, piece.rows))
+        rows, size = rows + len(piece.rows), size + piece.size
         if piece.closes:
             yield rows, size
             counted, rows, size = counted + rows, 0, 0

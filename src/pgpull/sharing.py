@@ -16,7 +16,7 @@ from pgpull.model import Leaf, Part, Plan, Strategy, Wire
 from pgpull.moving import Progress, flow, leaves
 from pgpull.patience import Patience
 from pgpull.results import Reject, Tally
-from pgpull.sessions import Session, send_bytes_as_they_are
+from pgpull.sessions import Session, expect_much, send_bytes_as_they_are
 from pgpull.sql import copy_out
 from pgpull.waiting import settle
 from pgpull.workers import Team, Worker
@@ -120,6 +120,7 @@ class SharedMove:
         patience = replace(self._patience, notice=say, left=self._team.left)
         applier = Applier(worker.target, plan, patience, say)
         send_bytes_as_they_are(worker.source)
+        expect_much(worker.source)
         yield from flow(worker.source, self._statements(), plan, applier, plan.strategy)
         for _, tally in settle(worker.target, [applier], say):
             yield tally, 0

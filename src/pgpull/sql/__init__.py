@@ -57,6 +57,11 @@ PREFER_LZ4: Final = SQL("""
 SHARE: Final = SQL("SELECT pg_export_snapshot()")
 
 
+# libpq takes as much off the line at once as its buffer has room for: 16 kB, until a wider message has come
+# (PostgreSQL's source: fe-misc.c, pqReadData).
+WIDE_MESSAGE: Final = SQL("SELECT repeat(' ', 100000)")
+
+
 def see(snapshot: str) -> Composed:
     """See what the transaction sees that shared its snapshot; to be said before anything is asked."""
     return SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
