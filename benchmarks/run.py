@@ -34,11 +34,14 @@ def main(
     skip: Annotated[list[str] | None, typer.Option(help="A case to leave out. Repeatable.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the servers live (default: temporary).")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the databases for another run.")] = False,
+    programs: Annotated[
+        Path | None, typer.Option(help="Where another PostgreSQL's programs are (default: the embedded one).")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every run to this file.")] = None,
 ) -> None:
     """Compare pgpull with the other ways to copy a table."""
     cases = chosen(only or [], skip or [])
-    with databases(folder, keep) as pair:
+    with databases(folder, keep, programs) as pair:
         fill(pair, rows)
         runs = list(Turns(pair, rows).take(cases, rounds))
     console.print(as_tables(cases, runs, rows))

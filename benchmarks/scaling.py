@@ -61,7 +61,8 @@ def main(
             with console.status(f"making {count:,} messages"):
                 messages.make_up_to(pair.source, count)
             for delay in delays:
-                loads += _loads(pair, count, delay, [0, *(jobs or [1, 2, 3, 4])])
+                # the pipe last: who comes first finds a cold source, and no files for its journal
+                loads += _loads(pair, count, delay, [*(jobs or [1, 2, 3, 4]), 0])
     console.print(_as_table(loads))
     if json_file:
         json_file.write_text(json.dumps([asdict(load) for load in loads], indent=2) + "\n")

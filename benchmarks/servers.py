@@ -15,6 +15,7 @@ import psutil
 import psycopg
 
 from pgpull import embedded
+from pgpull.embedded.programs import hand_over, let_through, run
 
 # Without these a checkpoint or an autovacuum falls into some cases and not into others.
 TUNING = {"shared_buffers": "512MB", "max_wal_size": "4GB", "autovacuum": "off"}
@@ -81,20 +82,58 @@ class Pair:
 
 
 @contextmanager
-def databases(folder: Path | None, keep: bool) -> Iterator[Pair]:
-    """Start both servers, and stop them at the end; delete them unless they are to be kept."""
+def databases(folder: Path | None, keep: bool, programs: Path | None = None) -> Iterator[Pair]:
+    """Start both servers, and stop them at the end; delete them unless they are to be kept.
+
+    Args:
+        folder: where they live; a temporary folder unless named.
+        keep: whether their data is to be there for another run.
+        programs: the folder of the programs of a PostgreSQL of the system; else it is the embedded one.
+    """
     home = folder or Path(tempfile.mkdtemp(prefix="pgpull-benchmark-"))
     folders = home / "source", home / "target"
     try:
-        yield Pair(*map(_started, folders))
+        yield Pair(*(_started(made, programs) for made in folders))
     finally:
         for made in folders:
-            embedded.stop(made) if keep else embedded.remove(made)
+            if programs:
+                _end_by(programs, made, keep)
+            else:
+                embedded.stop(made) if keep else embedded.remove(made)
         if keep:
             print(f"kept {home}; use it again with: --folder {home} --keep")
         elif not folder:
             shutil.rmtree(home)
 
 
-def _started(folder: Path) -> Server:
-    return Server(embedded.create_database(embedded.start(folder, settings=TUNING), "bench"), folder)
+def _started(folder: Path, programs: Path | None) -> Server:
+    url = _start_by(programs, folder) if programs else embedded.start(folder, settings=TUNING)
+    return Server(embedded.create_database(url, "bench"), folder)
+
+
+def _start_by(programs: Path, folder: Path) -> str:
+    """Start a server of the system's PostgreSQL, made as the embedded one is, behind a socket in its folder."""
+    if not (folder / "data").exists():
+        folder.mkdir(mode=0o700, parents=True)
+        hand_over(folder)
+        let_through(folder)
+        _call(
+            programs, folder, "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-k", "-U", "postgres"
+        )
+        own = {**TUNING, "listen_addresses": "", "unix_socket_directories": str(folder), "timezone": "UTC"}
+        with (folder / "data" / "postgresql.conf").open("a") as conf:
+            conf.writelines(f"{name} = '{value}'\n" for name, value in own.items())
+    _call(programs, folder, "pg_ctl", "start", "-w", "-s", "-l", "log")
+    return f"postgresql://postgres@/postgres?host={folder}"
+
+
+def _end_by(programs: Path, folder: Path, keep: bool) -> None:
+    _call(programs, folder, "pg_ctl", "stop", "-w", "-s", "-m", "fast")
+    if not keep:
+        shutil.rmtree(folder)
+
+
+def _call(programs: Path, folder: Path, name: str, *arguments: str) -> None:
+    done = run([str(programs / name), *arguments, "-D", "data"], folder)
+    if done.returncode:
+        sys.exit(f"{name} failed: {done.stderr}")
