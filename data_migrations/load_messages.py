@@ -8,8 +8,9 @@ from uuid import UUID
 from pgpull import Report, pull
 from pgpull.arguments import uuid_text
 from pgpull.cli import script
-from pgpull.commands import ByFiles, Options, rows
+from pgpull.dispatching import ByFiles
 from pgpull.model import Request
+from pgpull.options import Options, rows
 from pgpull.settings import load, recipes
 from pgpull.surveying import Question
 

@@ -40,7 +40,9 @@ FLOORS = [
     {"picture"},
     {"reporting", "settings"},
     {"completing", "manual"},
-    {"commands", "demo", "fixtures", "hooks"},
+    {"options"},
+    {"demo", "dispatching", "fixtures", "hooks"},
+    {"commands"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

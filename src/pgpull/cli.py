@@ -1,6 +1,7 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from importlib.resources import files
@@ -13,26 +14,13 @@ from pgpull import completing
 from pgpull.archives import Compression
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
-from pgpull.commands import (
-    Asked,
-    Loading,
-    Options,
-    Retry,
-    Version,
-    checks,
-    compares,
-    exports,
-    failed,
-    looks,
-    pulls,
-    retries,
-    rows,
-    writing,
-)
+from pgpull.commands import checks, compares, exports, looks, pulls, retries
 from pgpull.diffing import Matter
+from pgpull.dispatching import Asked, Loading, Retry, failed
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
+from pgpull.options import Options, ScopeOptions, Version, rows, writing
 from pgpull.packing import Export
 from pgpull.pages import ARCHIVE, OUTPUT, SAFETY, SETTINGS
 from pgpull.periods import Unit
@@ -70,38 +58,12 @@ def pgpull(version: Version = False) -> None:
     """
 
 
-def _equal(text: str) -> tuple[str, str]:
-    column, sign, value = text.partition("=")
-    if not (column and sign):
-        raise UsageError(f"--equals is not COLUMN=VALUE: {text!r}", "write --equals role=user")
-    return column, value
-
-
-def _equals(texts: list[str] | None) -> dict[str, str]:
-    pairs = dict(map(_equal, texts or ()))
-    if len(pairs) < len(texts or ()):
-        raise UsageError("--equals names a column twice", "use --where for one of several values")
-    return pairs
-
-
 Table = Annotated[
     str,
     typer.Argument(
         metavar="SCHEMA.TABLE", autocompletion=completing.tables, help="The same name on both sides."
     ),
 ]
-Since = Annotated[str | None, rows(metavar="DATE", help="Start of the window, included.")]
-Until = Annotated[str | None, rows(metavar="DATE", help="End of the window, excluded.")]
-WindowColumn = Annotated[
-    str | None, rows(metavar="COLUMN", help="What the window stands on (default: created_at).")
-]
-Equals = Annotated[
-    list[str] | None, rows(metavar="COLUMN=VALUE", help="Only rows with this value. Repeatable.")
-]
-Where = Annotated[str | None, rows(metavar="SQL", help="Only rows that meet a condition.")]
-_WINDOW_NAMES = ("--since", "--until")
-
-
 _archive = partial(typer.Option, rich_help_panel=ARCHIVE)
 
 
@@ -151,12 +113,8 @@ Exclude = Annotated[
 def pull(
     tables: Tables,
     exclude: Exclude = None,
-    since: Since = None,
-    until: Until = None,
-    window: WindowColumn = None,
-    equals: Equals = None,
-    where: Where = None,
     *,
+    scope: ScopeOptions,
     options: Options,
 ) -> Job:
     """Bring the rows of tables, or those in scope, from the server into local.
@@ -178,16 +136,7 @@ def pull(
         pgpull pull askwealth.document --with-children askwealth.chunk --verify
             Documents with what refers to them, compared once more at the end.
     """
-    return options.job(
-        tables,
-        exclude or (),
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        window_names=_WINDOW_NAMES,
-    )
+    return options.job(tables, exclude or (), **scope.words)
 
 
 @app.command(cls=Command)
@@ -205,11 +154,8 @@ def export(
         str, _archive("--to", metavar="DIR|URL", help="Where it goes: a folder, or s3://bucket/folder.")
     ],
     exclude: Exclude = None,
-    since: Since = None,
-    until: Until = None,
-    window: WindowColumn = None,
-    equals: Equals = None,
-    where: Where = None,
+    *,
+    scope: ScopeOptions,
     file_format: Annotated[
         FileFormat, _archive("--format", metavar="csv|parquet", help="What its files are.")
     ] = FileFormat.CSV,
@@ -223,7 +169,6 @@ def export(
     overwrite: Annotated[
         bool, _archive("--overwrite", help="Replace an archive that stands there, once this one is whole.")
     ] = False,
-    *,
     options: Options,
 ) -> Export:
     """Write the rows of tables, or those in scope, to an archive. Nothing is written to a database.
@@ -247,17 +192,7 @@ def export(
         3    no archive was written: no connection, no such table, no place for it, or the server went away
         130  you pressed Ctrl-C; no archive was written
     """
-    job = options.job(
-        tables,
-        exclude or (),
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        window_names=_WINDOW_NAMES,
-        months=bool(by) or None,
-    )
+    job = options.job(tables, exclude or (), **scope.words, months=bool(by) or None)
     return Export(
         job=job,
         to=place_of(to),
@@ -277,12 +212,8 @@ def load_archive(
         typer.Argument(metavar="[SCHEMA.TABLE...]", help="Names or patterns; none for all that it has."),
     ] = None,
     exclude: Exclude = None,
-    since: Since = None,
-    until: Until = None,
-    window: WindowColumn = None,
-    equals: Equals = None,
-    where: Where = None,
     *,
+    scope: ScopeOptions,
     options: Options,
 ) -> Loading:
     """Bring the rows of an archive into local, as a pull brings those of a server, which is not needed.
@@ -298,17 +229,7 @@ def load_archive(
         pgpull load messages-2025 --dry-run
             How do local and the archive differ? Nothing is written.
     """
-    job = options.job(
-        tables or EVERYTHING,
-        exclude or (),
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        window_names=_WINDOW_NAMES,
-    )
-    return Loading(archive, job)
+    return Loading(archive, options.job(tables or EVERYTHING, exclude or (), **scope.words))
 
 
 @app.command("retry", cls=Command)
@@ -396,17 +317,11 @@ def _assigned(texts: Sequence[str]) -> dict[str, str]:
 @looks
 def status(
     table: Table,
-    since: Since = None,
-    until: Until = None,
-    window: Annotated[
-        str | None, rows(metavar="COLUMN", help="Date column to count by (default: created_at).")
-    ] = None,
-    equals: Equals = None,
-    where: Where = None,
+    *,
+    scope: ScopeOptions,
     by: Annotated[
         Unit | None, rows(metavar="day|week|month|year", help="Length of a period (default: what fits).")
     ] = None,
-    *,
     options: Options,
 ) -> Question:
     """Show how many rows the server and local hold, by time. Nothing is written.
@@ -427,8 +342,7 @@ def status(
         3    no connection, or no such table
         130  you pressed Ctrl-C
     """
-    scope = options.scope(table, since=since, until=until, window=window, equals=_equals(equals), where=where)
-    return make_question(table, by=by, window_names=_WINDOW_NAMES, **scope)
+    return make_question(table, by=by, **options.scope(table, **scope.words))
 
 
 @app.command(cls=Command)
@@ -440,18 +354,14 @@ def diff(
             metavar="SCHEMA.TABLE...", autocompletion=completing.tables, help="Named alike on both sides."
         ),
     ],
-    since: Since = None,
-    until: Until = None,
-    window: WindowColumn = None,
-    equals: Equals = None,
-    where: Where = None,
+    *,
+    scope: ScopeOptions,
     keys: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", rich_help_panel=OUTPUT, help="Write every key that differs here, as JSON lines."
         ),
     ] = None,
-    *,
     options: Options,
 ) -> Matter:
     """Compare tables, or their rows in scope, row by row. Nothing is written.
@@ -473,16 +383,7 @@ def diff(
         5    the two sides differ
         130  you pressed Ctrl-C
     """
-    job = options.job(
-        tables,
-        since=since,
-        until=until,
-        window=window,
-        equals=_equals(equals),
-        where=where,
-        window_names=_WINDOW_NAMES,
-    )
-    return Matter(job, keys)
+    return Matter(options.job(tables, **scope.words), keys)
 
 
 @app.command(cls=Command)
@@ -496,13 +397,8 @@ def check(
             help="Names or patterns; none for the connections alone.",
         ),
     ] = None,
-    since: Since = None,
-    until: Until = None,
-    window: Annotated[
-        str | None, rows(metavar="COLUMN", help="What windows stand on: has it an index on the server?")
-    ] = None,
-    equals: Equals = None,
-    where: Where = None,
+    *,
+    scope: ScopeOptions,
     privacy: Annotated[
         bool,
         typer.Option(
@@ -511,7 +407,6 @@ def check(
             help="Count rows that look personal, by name and by value; shows no value.",
         ),
     ] = False,
-    *,
     options: Options,
 ) -> Inspection:
     """Say whether a pull could run, and what to know first. Nothing is written.
@@ -539,16 +434,8 @@ def check(
     """
     if not tables:
         return Inspection(options.job(["*.*"]), privacy=True) if privacy else Inspection()
-    idle = window if since is None and until is None else None
-    job = options.job(
-        tables,
-        since=since,
-        until=until,
-        window=None if idle else window,
-        equals=_equals(equals),
-        where=where,
-        window_names=_WINDOW_NAMES,
-    )
+    idle = scope.window if scope.since is None and scope.until is None else None
+    job = options.job(tables, **(replace(scope, window=None) if idle else scope).words)
     return Inspection(job, idle, privacy)
 
 
