@@ -23,6 +23,7 @@ from pgpull.patience import Patience
 from pgpull.planning import check_readable
 from pgpull.sessions import Session, expect_much, open_source, send_bytes_as_they_are
 from pgpull.shapes import Shape
+from pgpull.sharing import parts_of
 from pgpull.spooling import Spool, Spools
 from pgpull.sql import copy_by_month, copy_out
 from pgpull.storing import check_free, writing
@@ -197,18 +198,8 @@ def _tasks(source: Session, table: Packed, jobs: int) -> Iterator[_Task]:
     if jobs > 1 and source.snapshot is not None:
         pages, size = catalog.extent_of(source, table.plan.source)
         if size * parting.share(table.plan) >= parting.WORTH_BYTES:
-            parts = _parts(source, table.plan, pages, jobs)
+            parts = parts_of(source, table.plan, pages, jobs)
     yield from (_Task(table, part) for part in (parts if len(parts) > 1 else (None,)))
-
-
-def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:
-    if parting.by_pages(plan, source.identity.major):
-        return parting.page_parts(pages, jobs)
-    window = plan.request.scope.window
-    column = plan.source.column(window.column) if window else None
-    if window is None or column is None:
-        return ()
-    return parting.window_parts(column, catalog.cuts_of(source, plan, window), jobs)
 
 
 def _work(source: Session, tasks: deque[_Task], finisher: Finisher) -> Generator[_Said]:

@@ -50,15 +50,29 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
         return plan
     unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
     alone = parting.one_alone(plan, shared=source.snapshot is not None, unique=unique)
-    parts = () if alone else _parts(source, plan, pages, jobs)
+    parts: tuple[Part | Leaf, ...] = ()
+    if not alone:
+        parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, jobs)
     if len(parts) < 2:
         return replace(plan, alone=alone or f"nobody knows where to cut what {plan.access} finds")
     return replace(plan, parts=parts, jobs=min(jobs, len(parts)))
 
 
-def _parts(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part | Leaf, ...]:
-    if plan.wire is Wire.CSV:
-        return leaves(source, plan)
+def parts_of(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:
+    """Cut the rows in scope where the source finds them fastest: by pages, or by the window's column.
+
+    Args:
+        source: the server.
+        plan: what is read of the table.
+        pages: how many the table has.
+        jobs: how many workers share the parts out.
+
+    Returns:
+        The parts; none where nobody knows where to cut.
+
+    Raises:
+        ConnectionLost: the connection went away.
+    """
     if parting.by_pages(plan, source.identity.major):
         return parting.page_parts(pages, jobs)
     window = plan.request.scope.window
