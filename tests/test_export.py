@@ -426,10 +426,11 @@ def test_a_table_that_cannot_be_read_leaves_no_archive(full: Pair, tmp_path: Pat
 
 
 class Cutting(Listener):
-    """Cuts the connection once, when the first rows are there."""
+    """Cuts the connection once, when the first rows are there, and so slow that the last ones are not."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
+        proxy.slow(4_000_000)
         self.notices: list[str] = []
         self.cut = False
 
@@ -437,6 +438,7 @@ class Cutting(Listener):
         if not self.cut:
             self.cut = True
             self.proxy.cut()
+            self.proxy.slow(None)
 
     def noticed(self, text: str) -> None:
         self.notices.append(text)

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the ``pgpull`` command."""
-    gc.disable()  # what is imported stays: to look for what does not takes a tenth of a second
+    gc.disable()  # what is imported stays: to look for what does not takes a twentieth of a second
     try:
         from pgpull.cli import main as run
     except KeyboardInterrupt:
