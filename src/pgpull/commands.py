@@ -21,7 +21,8 @@ def pulls(command: Callable[..., Asked]) -> Callable[..., None]:
     """Make a command out of a function from words to what is asked: it gets the common options, and is run.
 
     Args:
-        command: takes its own arguments and ``options``; its docstring is the command's help.
+        command: takes its own arguments, ``options``, and ``scope`` if rows can be chosen; its docstring is the
+            command's help.
     """
     return _expanded(command, PULLING)
 
@@ -55,14 +56,14 @@ def exports(command: Callable[..., Export]) -> Callable[..., None]:
 
 
 def _expanded(command: Callable[..., Asked], names: Sequence[str]) -> Callable[..., None]:
-    """Have a command take an option for each field of the groups that it is annotated with.
+    """Have a command take an option for each field of what it takes as ``scope`` and ``options``.
 
     Args:
         command: takes ``options``, and may take a ``scope``.
         names: the fields of :class:`Options` that make sense for it.
     """
     declared = inspect.signature(command).parameters
-    own = [p for p in declared.values() if p.annotation not in (ScopeOptions, Options)]
+    own = [p for p in declared.values() if p.name not in ("scope", "options")]
     scope = _fields_as_parameters(ScopeOptions) if "scope" in declared else []
     common = [p for p in _fields_as_parameters(Options) if p.name in names]
 

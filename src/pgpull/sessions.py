@@ -441,7 +441,7 @@ def send_bytes_as_they_are(source: Session) -> None:
 def expect_much(source: Session) -> None:
     """Have the driver take what comes off the line in larger pieces, before many rows are read.
 
-    It asks the system a third less often then, and a pull of a large table takes 0.04 of its time less.
+    It asks the system a third less often then.
 
     Raises:
         ConnectionLost: the connection went away.
