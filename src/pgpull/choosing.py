@@ -30,7 +30,7 @@ def choose(plan: Plan, comparison: Comparison, *, brief: bool = False) -> Plan:
 
 
 def _strategy(plan: Plan, found: Comparison, brief: bool) -> tuple[Strategy, str]:
-    wanted = found.missing + found.changed
+    wanted = found.wanted
     if wanted == 0:
         return Strategy.NOTHING, "every row in scope is here"
     few = f"{wanted:,} of {found.rows:,} rows"

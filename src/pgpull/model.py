@@ -272,9 +272,14 @@ class Comparison:
     """What the source sent for it."""
 
     @property
+    def wanted(self) -> int:
+        """Rows that have to come."""
+        return self.missing + self.changed
+
+    @property
     def same(self) -> int:
         """Rows that are here as they should be, or that may stay as they are."""
-        return max(0, self.rows - self.missing - self.changed)
+        return max(0, self.rows - self.wanted)
 
     @property
     def equal(self) -> bool:
@@ -357,7 +362,7 @@ class Plan:
     why: tuple[str, ...] = ()
     """For which foreign keys rows come along."""
     parts: tuple[Part | Leaf, ...] = ()
-    """What several workers share out; none where one moves all."""
+    """What several workers share out; none where one moves all, or where they share keys."""
     jobs: int = 1
     """How many workers move the rows."""
     alone: str = ""

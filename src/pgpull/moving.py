@@ -78,6 +78,17 @@ def move_keyed(
         yield from flow(source, [copy_keyed(plan, keys) for keys in batches], plan, applier, strategy)
 
 
+def keyed(target: Session, plan: Plan, state: str) -> Generator[Composed]:
+    """Yield statements for the rows of a state, a batch each, and ask the target for their keys on the way.
+
+    Raises:
+        ConnectionLost: the target's connection went away.
+    """
+    with closing(key_batches(target, plan, state, plan.request.batch_rows)) as batches:
+        for some in batches:
+            yield from (copy_keyed(plan, keys) for keys in some)
+
+
 def flow(
     source: Session,
     statements: Iterable[Composed | Leaf],

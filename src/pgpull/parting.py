@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pgpull.model import OnConflict, Part, Plan, Strategy
+from pgpull.model import OnConflict, Part, Plan, Strategy, Wire
 from pgpull.planning import held_triggers
 from pgpull.shapes import Column
 
@@ -19,12 +19,26 @@ _PAGES_FROM = 14
 """The first major version that finds rows by a range of pages (release notes: TID Range Scan)."""
 
 
+def can_be_shared(plan: Plan) -> bool:
+    """Tell whether rows move in a way that several workers may share."""
+    if plan.strategy is Strategy.KEYED:
+        return plan.key is not None and plan.wire is not Wire.CSV
+    return plan.strategy in (Strategy.STRAIGHT, Strategy.MERGE)
+
+
 def share(plan: Plan) -> float:
-    """Return about how much of the table is in scope, from 0 to 1."""
-    guess, all_rows = plan.estimate, plan.source.rows
+    """Return about how much of the table is read, from 0 to 1."""
+    found, guess, all_rows = plan.comparison, plan.estimate, plan.source.rows
+    if plan.strategy is Strategy.KEYED and found:
+        return min(1.0, found.wanted / max(found.rows, all_rows, 1))
     if not plan.request.scope.narrows or guess is None or all_rows <= 0:
         return 1.0
     return min(1.0, guess.rows / all_rows)
+
+
+def batches(plan: Plan) -> int:
+    """Return how many batches a plan's rows are asked for in, by their keys."""
+    return -(-plan.comparison.wanted // plan.request.batch_rows) if plan.comparison else 0
 
 
 def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
@@ -43,7 +57,7 @@ def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
         return "rows refer to others that may come later"
     if held_triggers(plan.request, plan.target):
         return "the table is locked while its triggers are held back"
-    if unique and plan.request.on_conflict is OnConflict.UPDATE and plan.strategy is Strategy.MERGE:
+    if unique and plan.request.on_conflict is OnConflict.UPDATE and plan.strategy is not Strategy.STRAIGHT:
         return "unique values may be swapped between rows"
     return "" if shared else "the server lets no other session see the same instant"
 

@@ -147,7 +147,8 @@ class TablePull:
     @contextmanager
     def hire(self, source: Session) -> Iterator[Sequence[Worker]]:
         """Have as many workers for the length of a block as the plan asks for, or as can be had."""
-        with hired(source, self._target, self.plan.jobs) as (workers, why):
+        spared = self.plan.strategy is Strategy.KEYED
+        with hired(source, self._target, self.plan.jobs, spared=spared) as (workers, why):
             if why:
                 parts = self.plan.parts if len(workers) > 1 else ()
                 self.plan = replace(self.plan, jobs=len(workers), parts=parts, alone=why)
@@ -159,8 +160,8 @@ class TablePull:
         patience = Patience(0, bench.listener.noticed) if plan.atomic else bench.patience
         self.applier = Applier(self._target, plan, patience, bench.reject)
         before = self.tally.fetched
-        if plan.parts:
-            shared = SharedMove(plan, workers, patience, bench.reject, bench.listener.noticed)
+        if len(workers) > 1:
+            shared = SharedMove(plan, self._target, workers, patience, bench.reject, bench.listener.noticed)
             self._follow(shared.progress())
             self.applier.transactions += shared.transactions
         else:

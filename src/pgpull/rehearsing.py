@@ -347,7 +347,7 @@ class _Rehearsal:
         return 0, 0
 
     def _to_move(self) -> Estimate:
-        guess, rows = self._plan.estimate, self._found.missing + self._found.changed
+        guess, rows = self._plan.estimate, self._found.wanted
         return Estimate(rows, rows * (guess.bytes // guess.rows) if guess and guess.rows else 0)
 
     def _examples(self, most: int) -> Iterator[Mapping[str, str | None]]:

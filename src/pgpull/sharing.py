@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Final
 
 from psycopg.sql import Composed
 
@@ -13,16 +14,20 @@ from pgpull import catalog, parting
 from pgpull.applying import Applier
 from pgpull.choosing import unique_beside_key
 from pgpull.model import Leaf, Part, Plan, Strategy, Wire
-from pgpull.moving import Progress, flow, leaves
+from pgpull.moving import Progress, flow, keyed, leaves
 from pgpull.patience import Patience
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, expect_much, send_bytes_as_they_are
 from pgpull.sql import copy_out
+from pgpull.sql.comparing import CHANGED, MISSING
 from pgpull.waiting import settle
 from pgpull.workers import Team, Worker
 
 _Said = tuple[Tally, int] | Reject | str
 """What became of some rows, with their bytes once a batch is through; a row refused; a notice."""
+
+_GRACE: Final = 2.0
+"""Seconds in which a thread that is asking for keys is through with it."""
 
 
 def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
@@ -40,7 +45,7 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
     Raises:
         ConnectionLost: a connection went away.
     """
-    if jobs == 1 or plan.strategy not in (Strategy.STRAIGHT, Strategy.MERGE):
+    if jobs == 1 or not parting.can_be_shared(plan):
         return plan
     if plan.wire is Wire.CSV:
         pages, size = 0, plan.estimate.bytes if plan.estimate else 0
@@ -50,6 +55,8 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
         return plan
     unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
     alone = parting.one_alone(plan, shared=source.snapshot is not None, unique=unique)
+    if plan.strategy is Strategy.KEYED:
+        return replace(plan, alone=alone, jobs=1 if alone else min(jobs, parting.batches(plan)))
     parts: tuple[Part | Leaf, ...] = ()
     if not alone:
         parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, jobs)
@@ -82,11 +89,33 @@ def parts_of(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, 
     return parting.window_parts(column, catalog.cuts_of(source, plan, window), jobs)
 
 
+class _Dealt:
+    """Statements that several threads take, one after the other."""
+
+    def __init__(self, statements: Generator[Composed | Leaf]) -> None:
+        self._statements = statements
+        self._one_at_a_time = threading.Lock()
+
+    def __iter__(self) -> Iterator[Composed | Leaf]:
+        return self
+
+    def __next__(self) -> Composed | Leaf:
+        with self._one_at_a_time:
+            return next(self._statements)
+
+    def close(self) -> None:
+        """Have nobody take any more, unless somebody takes for ever."""
+        if self._one_at_a_time.acquire(timeout=_GRACE):
+            self._statements.close()
+            self._one_at_a_time.release()
+
+
 class SharedMove:
     """The rows of a plan on their way, moved by several workers, each by batches of its own.
 
     Args:
-        plan: with its parts.
+        plan: with its parts, unless rows are asked for by their keys.
+        target: has the keys; no worker's session then.
         workers: who moves them.
         patience: how often to try again.
         rejected: called with each row that is refused.
@@ -98,6 +127,7 @@ class SharedMove:
     def __init__(
         self,
         plan: Plan,
+        target: Session,
         workers: Sequence[Worker],
         patience: Patience,
         rejected: Callable[[Reject], None],
@@ -108,7 +138,7 @@ class SharedMove:
         self._patience = patience
         self._rejected = rejected
         self._noticed = noticed
-        self._parts = deque(plan.parts)
+        self._errands = [(strategy, _Dealt(statements)) for strategy, statements in _errands(plan, target)]
         self._team: Team[_Said] = Team()
         self.transactions: list[int] = []
         """The numbers of those that were committed."""
@@ -119,31 +149,40 @@ class SharedMove:
         Raises:
             Stopped: one of the two cannot go on. What was committed stays.
         """
-        with closing(self._team.at_work(self._workers, self._work)) as said:
-            for thing in said:
-                if isinstance(thing, Reject):
-                    self._rejected(thing)
-                elif isinstance(thing, str):
-                    self._noticed(thing)
-                else:
-                    yield thing
+        try:
+            with closing(self._team.at_work(self._workers, self._work)) as said:
+                for thing in said:
+                    if isinstance(thing, Reject):
+                        self._rejected(thing)
+                    elif isinstance(thing, str):
+                        self._noticed(thing)
+                    else:
+                        yield thing
+        finally:
+            for _, dealt in self._errands:
+                dealt.close()
 
     def _work(self, worker: Worker) -> Generator[_Said]:
-        """Take one part after the other, until there are none."""
+        """Take one part, or batch of keys, after the other, until there are none."""
         plan, say = self._plan, self._team.say
         patience = replace(self._patience, notice=say, left=self._team.left)
         applier = Applier(worker.target, plan, patience, say)
         send_bytes_as_they_are(worker.source)
         expect_much(worker.source)
-        yield from flow(worker.source, self._statements(), plan, applier, plan.strategy)
+        for strategy, dealt in self._errands:
+            yield from flow(worker.source, dealt, plan, applier, strategy)
         for _, tally in settle(worker.target, [applier], say):
             yield tally, 0
         self.transactions += applier.transactions
 
-    def _statements(self) -> Iterator[Composed | Leaf]:
-        while self._parts:
-            try:
-                part = self._parts.popleft()
-                yield part if isinstance(part, Leaf) else copy_out(self._plan, part)
-            except IndexError:  # another worker was quicker
-                return
+
+def _errands(plan: Plan, target: Session) -> list[tuple[Strategy, Generator[Composed | Leaf]]]:
+    """Return what has to be read, and how it is applied."""
+    if plan.strategy is Strategy.KEYED:
+        # no order has to be kept between them: one worker does it alone where values could be swapped
+        return [
+            (Strategy.MERGE, keyed(target, plan, CHANGED)),
+            (Strategy.STRAIGHT, keyed(target, plan, MISSING)),
+        ]
+    parts = (part if isinstance(part, Leaf) else copy_out(plan, part) for part in plan.parts)
+    return [(plan.strategy, parts)]

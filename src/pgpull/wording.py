@@ -181,7 +181,8 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         lines.append(("FOUND", comparison_text(found, plan.request)))
     by = f" by {', '.join(plan.keys)}" if plan.keys else ", without a key"
     details = f"; {len(plan.columns)} columns, {plan.wire},{by}; batches of {plan.request.batch_rows:,}"
-    details += f"; {plan.jobs} workers share {len(plan.parts)} parts" if plan.parts else ""
+    shares = f"{len(plan.parts)} parts" if plan.parts else "the keys"
+    details += f"; {plan.jobs} workers share {shares}" if plan.jobs > 1 else ""
     details += f"; {plan.jobs} worker{'s' * (plan.jobs > 1)} only: {plan.alone}" if plan.alone else ""
     how = f"{_HOW[plan.strategy]}: {plan.reason}"
     lines.append(("HOW", how if plan.strategy is Strategy.NOTHING else how + details))
@@ -341,7 +342,7 @@ def difference_lines(difference: Difference) -> list[str]:
         f"  {names[state]:<9} " + ", ".join(f"{name}={in_one_line(value)}" for name, value in key.items())
         for state, key in difference.keys
     ]
-    total = found.missing + found.changed + (found.extra or 0)
+    total = found.wanted + (found.extra or 0)
     more = [f"  and {total - len(keys):,} more"] if total > len(keys) else []
     return [head, *keys, *more]
 

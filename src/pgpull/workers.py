@@ -59,13 +59,16 @@ class Worker:
 
 
 @contextmanager
-def hired(source: Session, target: Session, jobs: int) -> Iterator[tuple[Sequence[Worker], str]]:
+def hired(
+    source: Session, target: Session, jobs: int, *, spared: bool = False
+) -> Iterator[tuple[Sequence[Worker], str]]:
     """Have some workers for the length of a block; the first has the run's own sessions.
 
     Args:
         source: the server, in its transaction.
         target: the local side.
         jobs: how many are wanted.
+        spared: whether several workers are to leave ``target`` alone: it has what they ask for.
 
     Yields:
         Those that could be had, and why there are no more; no reason where there are as many as wanted.
@@ -73,22 +76,30 @@ def hired(source: Session, target: Session, jobs: int) -> Iterator[tuple[Sequenc
     Raises:
         UnsafeTarget: another database answers than the target.
     """
-    workers = [Worker(source, target)]
+    first, others = Worker(source, target), list[Worker]()
     with ExitStack() as leaving:
-        while len(workers) < min(jobs, source.most):
-            try:
-                workers.append(_one_more(source, target, leaving))
-            except UnsafeTarget:
-                raise
-            except PgpullError as error:
-                source.most, source.why_no_more = len(workers), error.message
+        try:
+            if spared and min(jobs, source.most) > 1:
+                first = Worker(source, _one_more_target(target, leaving))
+            while 1 + len(others) < min(jobs, source.most):
+                others.append(_one_more(source, target, leaving))
+        except UnsafeTarget:
+            raise
+        except PgpullError as error:
+            source.most, source.why_no_more = 1 + len(others), error.message
+        workers = [first, *others] if others else [Worker(source, target)]
         yield workers, source.why_no_more if len(workers) < jobs else ""
 
 
-def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
+def _one_more_target(target: Session, leaving: ExitStack) -> Session:
     ours = leaving.enter_context(closing(open_target(target.endpoint, within=_SOON)))
     if not ours.identity.same_database(target.identity):
         raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
+    return ours
+
+
+def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
+    ours = _one_more_target(target, leaving)
     theirs = open_source(
         source.endpoint, at=source.snapshot, pace=source.pace, within=_SOON, substitute=source.substitute
     )
