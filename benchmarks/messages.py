@@ -1,14 +1,17 @@
 """A million messages, the same on every machine, made by the server itself.
 
-The text is random letters in word-like groups, so it does not compress. Its length has a median of 700 bytes
-and a tail to 20 KB; a million rows are about 1.2 GB of table. One message in a thousand carries a number that
-is longer than any float of Python.
+The text is random letters in word-like groups, which do not compress, or else prose: passages of the manual
+that every Python carries, which compress to a half. Its length has a median of 700 bytes and a tail to 20 KB; a
+million rows are about 1.2 GB of table, less of prose. One message in a thousand carries a number that is longer
+than any float of Python.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
+from pydoc_data.topics import topics
 from typing import LiteralString
 
 import psycopg
@@ -31,7 +34,14 @@ create index message_created_at on askwealth.message (created_at);
 create index message_thread_id on askwealth.message (thread_id);
 """
 
-# 64 bytes of hash make 86 characters; digits and signs become the spaces between the words.
+
+class Text(StrEnum):
+    """What people say in their messages."""
+
+    LETTERS = "letters"
+    PROSE = "prose"
+
+
 # The length is 660 * exp(0.9 z), and the JSON around it 40 more; z is normally distributed, made of two
 # uniform numbers in Box and Muller's way.
 ROWS: LiteralString = """
@@ -53,12 +63,29 @@ cross join lateral (
 cross join lateral (
     select least(20000, greatest(20, 660 * exp(0.9 * sqrt(-2 * ln(u)) * cos(2 * pi() * v))))::integer as length
 ) as lengths
-cross join lateral (
+cross join lateral
+"""
+
+# 64 bytes of hash make 86 characters; digits and signs become the spaces between the words.
+LETTERS: LiteralString = """(
     select left(string_agg(translate(hashed, E'0123456789+/=\\n', repeat(' ', 14)), ''), length) as words
     from generate_series(0, length / 87) as k
     cross join lateral encode(sha512(int8send(i * 1000::bigint + k)), 'base64') as hashed
 ) as texts
 """
+
+PROSE: LiteralString = """(
+    select convert_from(substring(
+        pages from 1 + mod(hashint8extended(i, 3) & 1048575, length(pages) - 20000)::integer for length
+    ), 'UTF8') as words
+    from (select %(pages)s::bytea) as book (pages)
+) as texts
+"""
+
+PAGES = "\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore")
+"""Of which the passages are; bytes, as those are found by their place at once."""
+
+FILLED: dict[Text, LiteralString] = {Text.LETTERS: ROWS + LETTERS, Text.PROSE: ROWS + PROSE}
 
 # More of them: the texts of the first under other keys, times and threads, which takes less time to make.
 COPIES: LiteralString = """
@@ -106,14 +133,15 @@ def make_table(server: Server) -> None:
     server.tell(SCHEMA)
 
 
-def make_rows(server: Server, rows: int) -> None:
+def make_rows(server: Server, rows: int, text: Text = Text.LETTERS) -> None:
     """Fill the table.
 
     Args:
         server: the database, with the table and no rows in it.
         rows: how many.
+        text: what the messages say.
     """
-    _make(server, 0, rows)
+    _make(server, 0, rows, text)
     vacuum(server)
 
 
@@ -142,15 +170,16 @@ def _there(server: Server) -> int:
     return int(server.ask(f"select count(*) from {TABLE}"))
 
 
-def change_some(server: Server, rows: int) -> Written:
+def change_some(server: Server, rows: int, text: Text = Text.LETTERS) -> Written:
     """Change one row in a hundred, and add as many new ones; return how many.
 
     Args:
         server: the database, with the table as it was made.
         rows: how many were made.
+        text: what the new messages say.
     """
     updated = server.tell(CHANGE)
-    _make(server, rows, rows + _share(rows))
+    _make(server, rows, rows + _share(rows), text)
     vacuum(server)
     return Written(inserted=_share(rows), updated=updated)
 
@@ -175,12 +204,15 @@ def extent(server: Server) -> Extent:
     return int(rows), int(total)
 
 
-def is_as_made(server: Server, rows: int) -> bool:
+def is_as_made(server: Server, rows: int, text: Text) -> bool:
     """Say whether the table has so many rows, and none of them is left changed by a run that was cut off."""
     if not server.ask(f"select to_regclass('{TABLE}') is not null"):
         return False
     question = f"select count(*), count(*) filter (where annotations ? 'edited') from {TABLE}"
-    return server.ask_row(question) == (rows, 0)
+    line_breaks = (
+        rf"select bool_or(strpos(parts::text, '\n') > 0) from (select parts from {TABLE} limit 100) as some"
+    )
+    return server.ask_row(question) == (rows, 0) and server.ask(line_breaks) == (text is Text.PROSE)
 
 
 def size(server: Server) -> int:
@@ -192,12 +224,11 @@ def _share(rows: int) -> int:
     return max(1, rows // 100)
 
 
-def _make(server: Server, first: int, end: int) -> None:
-    starts = range(first, end, ROWS_AT_ONCE)
+def _make(server: Server, first: int, end: int, text: Text) -> None:
+    def make_some(start: int) -> None:
+        with psycopg.connect(server.url) as connection:
+            last = min(start + ROWS_AT_ONCE, end) - 1
+            connection.execute(FILLED[text], {"first": start, "last": last, "pages": PAGES})
+
     with ThreadPoolExecutor(WORKERS) as workers:
-        list(workers.map(lambda start: _make_some(server, start, min(start + ROWS_AT_ONCE, end) - 1), starts))
-
-
-def _make_some(server: Server, first: int, last: int) -> None:
-    with psycopg.connect(server.url) as connection:
-        connection.execute(ROWS, {"first": first, "last": last})
+        list(workers.map(make_some, range(first, end, ROWS_AT_ONCE)))

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from benchmarks import messages
 from benchmarks.cases import BASELINE, PRIMER, Case, Start, chosen, commands
-from benchmarks.messages import Extent, Written
+from benchmarks.messages import Extent, Text, Written
 from benchmarks.results import Run, Said, as_tables
 from benchmarks.servers import TUNING, Pair, databases
 from rich.console import Console
@@ -32,6 +32,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How many times all cases take turns.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="A case to run. Repeatable.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A case to leave out. Repeatable.")] = None,
+    text: Annotated[Text, typer.Option(help="What the messages say; only prose compresses.")] = Text.LETTERS,
     folder: Annotated[Path | None, typer.Option(help="Where the servers live (default: temporary).")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the databases for another run.")] = False,
     programs: Annotated[
@@ -42,30 +43,31 @@ def main(
     """Compare pgpull with the other ways to copy a table."""
     cases = chosen(only or [], skip or [])
     with databases(folder, keep, programs) as pair:
-        fill(pair, rows)
-        runs = list(Turns(pair, rows).take(cases, rounds))
+        fill(pair, rows, text)
+        runs = list(Turns(pair, rows, text).take(cases, rounds))
     console.print(as_tables(cases, runs, rows))
     if json_file:
-        report = {"rows": rows, "tuning": TUNING, "runs": [asdict(run) for run in runs]}
+        report = {"rows": rows, "text": text, "tuning": TUNING, "runs": [asdict(run) for run in runs]}
         json_file.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def fill(pair: Pair, rows: int) -> None:
+def fill(pair: Pair, rows: int, text: Text = Text.LETTERS) -> None:
     """Make the rows on the source, unless they are there, and the empty table on the target."""
     messages.make_table(pair.target)
-    if messages.is_as_made(pair.source, rows):
+    if messages.is_as_made(pair.source, rows, text):
         return
     with console.status(f"making {rows:,} messages"):
         messages.make_table(pair.source)
-        messages.make_rows(pair.source, rows)
+        messages.make_rows(pair.source, rows, text)
 
 
 class Turns:
     """All cases taking turns; each finds both sides as if it were the only one."""
 
-    def __init__(self, pair: Pair, rows: int) -> None:
+    def __init__(self, pair: Pair, rows: int, text: Text) -> None:
         self._pair = pair
         self._rows = rows
+        self._text = text
         self._same = messages.extent(pair.source)
 
     def take(self, cases: Sequence[Case], rounds: int) -> Iterator[Run]:
@@ -84,7 +86,7 @@ class Turns:
 
     def _rehearse(self) -> None:
         """Change the source and change it back, unmeasured: the first changes find a table without gaps."""
-        messages.change_some(self._pair.source, self._rows)
+        messages.change_some(self._pair.source, self._rows, self._text)
         messages.change_back(self._pair.source, self._rows)
 
     def _one(self, case: Case, number: int) -> Run:
@@ -93,7 +95,7 @@ class Turns:
             wanted = Written(inserted=self._rows if case.start is Start.EMPTY else 0)
             return self._measured(case, number, wanted, self._same)
         try:
-            wanted = messages.change_some(self._pair.source, self._rows)
+            wanted = messages.change_some(self._pair.source, self._rows, self._text)
             return self._measured(case, number, wanted, messages.extent(self._pair.source))
         finally:
             messages.change_back(self._pair.source, self._rows)
