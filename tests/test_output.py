@@ -59,6 +59,15 @@ def test_a_pipe_that_nobody_reads_ends_it_without_a_word(full: Pair, words: str)
     assert rows in (0, 300)
 
 
+@pytest.mark.parametrize("words", ["--help", "pull --help", "--version"])
+def test_a_page_that_nobody_reads_ends_as_any_program_does(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = programs.run([sys.executable, "-m", "pgpull", *words.split()], os.environ, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_the_first_lines_are_enough_for_head(full: Pair) -> None:
     with subprocess.Popen(["head", "-n", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
         assert head.stdin

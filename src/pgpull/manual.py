@@ -90,6 +90,8 @@ def _run(main: Any, args: Sequence[str] | None, *more: Any, **how: Any) -> Any:
         sys.stdout.flush()
     except OSError as error:  # help and the like; what a command fails at, it tells itself
         code = _unwritten(error)
+    except SystemExit as end:  # which is Typer's own where nobody reads on
+        code = _unwritten(end.__context__) if isinstance(end.__context__, BrokenPipeError) else end.code
     except UsageError as error:
         code = _told(error, words)
     except Exception as error:
