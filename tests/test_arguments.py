@@ -1,11 +1,13 @@
 """What people write becomes values, or an error that says how to write it."""
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgpull import forecast, forecast_tables, pull, pull_tables
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
 from pgpull.model import Limit, Wire
@@ -92,6 +94,19 @@ def test_a_limit_of_errors_is_a_number_or_a_share() -> None:
     for text in ("", "x", "-1", "101%", "%", "1e3", "²"):
         with pytest.raises(UsageError, match="not a number or a percentage"):
             Limit.parse(text, "--max-errors")
+
+
+@pytest.mark.parametrize(
+    ("words", "fact"),
+    [
+        ({"overlap": "2h"}, "overlap has no effect without new"),
+        ({"max_delete": "50%", "mirror": False}, "max_delete has no effect without mirror"),
+    ],
+)
+def test_a_word_about_another_one_that_was_forgotten_is_refused(words: dict[str, Any], fact: str) -> None:
+    for ask in (pull, forecast, pull_tables, forecast_tables):
+        with pytest.raises(UsageError, match=fact):
+            ask("askwealth.message", source="postgresql:///a", target="postgresql:///b", **words)
 
 
 def test_a_tally_that_does_not_add_up_cannot_be_made() -> None:

@@ -26,7 +26,7 @@ from pgpull.pulling import Bench
 from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
-from pgpull.requesting import RowWords, Words, default_rejects, make_job, make_request
+from pgpull.requesting import RowWords, Words, default_rejects, make_job, said_request
 from pgpull.results import Report, Summary
 from pgpull.running import walk
 from pgpull.sessions import open_source, open_target
@@ -103,7 +103,7 @@ def pull(
         Stopped: the run ended before its end; whole batches are in.
         Unequal: it was to be verified, and the two sides differ.
     """
-    job = Job((Wanted(TablePattern.parse_plain(table), make_request(table, **words)),))
+    job = Job((Wanted(TablePattern.parse_plain(table), said_request(table, **words)),))
     way = Way(
         rejects=rejects,
         allow_target=allow_target,
@@ -168,7 +168,7 @@ def pull_tables(
     first = tables[0] if tables else ""
     job = make_job(
         tables,
-        make_request(TableName("", first), **words),
+        said_request(TableName("", first), **words),
         exclude=exclude,
         with_parents=with_parents,
         with_children=with_children,
@@ -211,7 +211,7 @@ def load(
     """
     job = make_job(
         tables or EVERYTHING,
-        make_request(TableName("", tables[0] if tables else ""), **words),
+        said_request(TableName("", tables[0] if tables else ""), **words),
         exclude=exclude,
         with_parents=with_parents,
         with_children=with_children,
@@ -259,7 +259,7 @@ def export(
     first = tables[0] if tables else ""
     if by is not None:
         words["months"] = True
-    request = make_request(TableName("", first), **words)
+    request = said_request(TableName("", first), **words)
     asked = Export(
         job=make_job(tables, request, exclude=exclude),
         to=place_of(to),

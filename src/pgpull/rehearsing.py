@@ -34,7 +34,7 @@ from pgpull.moving import Progress, flow, move_keyed, move_lacking
 from pgpull.ordering import parent_of
 from pgpull.origins import Origin, opened
 from pgpull.patience import Patience
-from pgpull.requesting import Words, make_job, make_request
+from pgpull.requesting import Words, make_job, said_request
 from pgpull.results import Failure, Forecast, Outlook, Refusal, Reject, Tally
 from pgpull.sessions import Session, open_target, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName, TablePattern
@@ -85,7 +85,7 @@ def forecast(
         Stopped: a connection was lost.
     """
     return rehearse(
-        make_request(table, **words),
+        said_request(table, **words),
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
@@ -121,7 +121,7 @@ def forecast_tables(
     return rehearse_job(
         make_job(
             tables,
-            make_request(TableName("", first), **words),
+            said_request(TableName("", first), **words),
             exclude=exclude,
             with_parents=with_parents,
             with_children=with_children,

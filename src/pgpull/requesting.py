@@ -129,6 +129,21 @@ def make_request(table: str | TableName, **words: Unpack[Words]) -> Request:
     )
 
 
+def said_request(table: str | TableName, **words: Unpack[Words]) -> Request:
+    """Turn what somebody has said himself, all of it, into a request; see :func:`make_request`.
+
+    Raises:
+        UsageError: a word makes no sense, or says how another one is to work that was forgotten.
+    """
+    for word, other, has_other in (
+        ("overlap", "new", words.get("new")),
+        ("max_delete", "mirror", words.get("mirror")),
+    ):
+        if word in words and not has_other:
+            raise UsageError(f"{word} has no effect without {other}", f"add {other}=True, or leave out {word}")
+    return make_request(table, **words)
+
+
 def _masks(words: RowWords) -> Masks:
     said = words.get("mask", {})
     masks = said if isinstance(said, Masks) else Masks.of_rules(rules_of(said))
