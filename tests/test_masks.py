@@ -740,6 +740,19 @@ def test_a_rule_for_a_partition_alone_is_not_passed_over(make_pair: MakePair) ->
     assert pair.target("select note from t") == [("lorem ",)]
 
 
+def test_a_part_comes_under_the_rules_for_all_that_it_is_a_part_of(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int, note text) partition by list (id);"
+        " create table m partition of t for values in (1, 2) partition by list (id);"
+        " create table leaf partition of m for values in (1);"
+        " create table parent (id int, note text); create table child () inherits (parent)"
+    )
+    pair.source("insert into leaf values (1, 'secret')", "insert into child values (1, 'secret')")
+    masked(pair, "leaf", {"public.m": {"note": "length"}})
+    masked(pair, "child", {"public.parent": {"note": "length"}})
+    assert pair.target("select note from leaf union all select note from child") == [("lorem ",)] * 2
+
+
 def test_a_pattern_does_not_stop_at_numbers_that_refer(make_pair: MakePair) -> None:
     pair = make_pair(
         schema="create table phone (id int primary key); create table t (phone_id int references phone);"

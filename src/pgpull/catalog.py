@@ -80,8 +80,9 @@ def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, 
                 privileges=frozenset(privileges),
                 has_heirs=has_heirs,
                 root=TableName(root_schema, root) if root else None,
+                ancestors=tuple(TableName(*names) for names in ancestors),
             )
-            for oid, schema, name, kind, owned, privileges, has_heirs, root_schema, root in found
+            for oid, schema, name, kind, owned, privileges, has_heirs, root_schema, root, ancestors in found
         }
 
 

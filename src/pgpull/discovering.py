@@ -76,8 +76,7 @@ def _keys(source: Session, request: Request, shape: Shape, column: Column) -> It
 
 
 def _finding(request: Request, shape: Shape, column: Column, facts: Sequence[str]) -> Finding:
-    names = (shape.table, shape.root) if shape.root else (shape.table,)
-    rule: MaskRule | None = request.masks.rule_for(names, column.name)
+    rule: MaskRule | None = request.masks.rule_for(shape.names, column.name)
     fact = f"{column.name}: {'; '.join(facts)}"
     if rule is None:
         rule_for_it = f"{quoted_key(column.name)} = {_fitting(column)}"

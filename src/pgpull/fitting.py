@@ -57,15 +57,11 @@ def chosen(masks: Masks, shape: Shape) -> tuple[Chosen, ...]:
     """
     found = []
     for column in shape.columns:
-        rule = masks.rule_for(_names(shape), column.name)
+        rule = masks.rule_for(shape.names, column.name)
         if rule and rule.mask.kind is not Kind.KEEP and not _passes_over(rule, column):
             _check_type(shape, column, rule)
             found.append(Chosen(column, rule.mask))
     return tuple(found)
-
-
-def _names(shape: Shape) -> tuple[TableName, ...]:
-    return (shape.table,) if shape.root is None else (shape.table, shape.root)
 
 
 def _passes_over(rule: MaskRule, column: Column) -> bool:
@@ -197,15 +193,15 @@ def _check_unique(source: Shape, each: Chosen, columns: Collection[str]) -> None
 
 def _ends(masks: Masks, source: Shape, target: Shape | None) -> Iterator[PlanError]:
     """Yield what is masked at one end of a foreign key otherwise than at the other."""
-    own = _names(source)
+    own = source.names
     for shape in (source, target) if target else (source,):
         for key in shape.foreign_keys:
             for here, there in zip(key.columns, key.referred, strict=True):
-                parent = (key.table, key.root), there
+                parent = own if key.table == source.table else (key.table, key.root), there
                 yield from _differ(masks, (own, here), parent, shape.column(here), key.name)
         for reference in shape.references:
             for there, here in zip(reference.columns, reference.referred, strict=True):
-                child = (reference.table, reference.root), there
+                child = own if reference.table == source.table else (reference.table, reference.root), there
                 yield from _differ(masks, child, (own, here), shape.column(here), reference.name)
 
 
@@ -280,7 +276,7 @@ def masked_scope(source: Shape, column: str) -> PlanError:
 def unruled(masks: Masks, shape: Shape, columns: Iterable[Column]) -> Iterator[Column]:
     """Yield the columns that look personal by their names and have no rule that is for them."""
     for column in columns:
-        rule = masks.rule_for(_names(shape), column.name)
+        rule = masks.rule_for(shape.names, column.name)
         if _is_named_so(column) and (rule is None or _is_left_bare(rule, column)):
             yield column
 
@@ -296,7 +292,7 @@ def _is_left_bare(rule: MaskRule, column: Column) -> bool:
 def passed_over(masks: Masks, shape: Shape) -> Iterator[str]:
     """Say which columns look personal and are not masked, though a pattern means their names."""
     for column in shape.columns:
-        rule = masks.rule_for(_names(shape), column.name)
+        rule = masks.rule_for(shape.names, column.name)
         if rule and _is_named_so(column) and _is_left_bare(rule, column):
             yield (
                 f"{quoted_key(column.name)} is {column.type.name} and stays as it is: the mask {rule.mask} of"
@@ -309,7 +305,7 @@ def documents(
 ) -> Iterator[tuple[Column, tuple[Path, ...]]]:
     """Yield the columns of documents that have no rule for all of their keys, and the paths that have one."""
     for column in columns:
-        rule = masks.rule_for(_names(shape), column.name)
+        rule = masks.rule_for(shape.names, column.name)
         if column.type.base in ("json", "jsonb") and (rule is None or rule.mask.kind is Kind.PATHS):
             yield column, tuple(path for path, _ in rule.mask.paths) if rule else ()
 
@@ -347,7 +343,7 @@ def check_columns(masks: Masks, shape: Shape) -> None:
     known = [column.name for column in shape.columns]
     lower = {name.lower() for name in known}
     for rule in masks.rules:
-        named = rule.table is not None and rule.table.plain in _names(shape)
+        named = rule.table is not None and rule.table.plain in shape.names
         if named and rule.names_column and rule.column.lower() not in lower:
             raise PlanError(
                 f"{shape.table} has no column {rule.column}, for which there is a mask",
@@ -378,7 +374,7 @@ def check_parts(masks: Masks, shape: Shape, roots: Mapping[TableName, TableName 
     Raises:
         PlanError: one is, and the rows of that part would come as they are.
     """
-    names = _names(shape)
+    names = shape.names
     parts = [table for table, root in roots.items() if root in names and table not in names]
     for rule in masks.rules:
         part = next((p for p in parts if rule.table is not None and rule.table.matches(p)), None)

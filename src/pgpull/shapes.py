@@ -277,6 +277,8 @@ class Shape:
     owned: bool = True
     root: TableName | None = None
     """The partitioned table that it is a part of."""
+    ancestors: tuple[TableName, ...] = ()
+    """The tables that it is a part of or inherits from, the nearest ones first."""
     has_heirs: bool = False
     """Whether other tables inherit from it; their rows are not its own."""
     privileges: frozenset[str] = frozenset()
@@ -284,6 +286,11 @@ class Shape:
     """Where its rows are, if not in the table of its name: an archive's are laid out."""
     masks: tuple[tuple[str, str], ...] = ()
     """Columns, and the SQL expressions that are read in place of their values."""
+
+    @property
+    def names(self) -> tuple[TableName, ...]:
+        """What rules may call it: its own name, and those of all that it is a part of or inherits from."""
+        return (self.table, *self.ancestors)
 
     @property
     def masked(self) -> frozenset[str]:

@@ -73,7 +73,18 @@ TABLES: Final = SQL("""
                                ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END),
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),
            root_in.nspname,
-           root.relname
+           root.relname,
+           ARRAY(WITH RECURSIVE above AS (
+                     SELECT inhparent AS oid, 1 AS steps FROM pg_inherits WHERE inhrelid = c.oid
+                     UNION
+                     SELECT i.inhparent, above.steps + 1
+                       FROM above JOIN pg_inherits AS i ON i.inhrelid = above.oid
+                 )
+                 SELECT ARRAY[a_in.nspname, a.relname]::text[]
+                   FROM above
+                   JOIN pg_class AS a ON a.oid = above.oid
+                   JOIN pg_namespace AS a_in ON a_in.oid = a.relnamespace
+                  ORDER BY above.steps)
       FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
       JOIN pg_namespace AS n ON n.nspname = wanted.schema
       JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
