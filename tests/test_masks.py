@@ -782,6 +782,20 @@ def test_a_check_counts_what_looks_personal_and_shows_no_value(people: Pair) -> 
     assert call(PGPULL, "check", "--privacy", **on(people)).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words", [("pull", "person"), ("pull", "person", "--dry-run"), ("export", "person", "--to", "a")]
+)
+def test_who_has_a_key_and_no_masks_is_told_that_nothing_is_masked(
+    people: Pair, words: tuple[str, ...]
+) -> None:
+    done = call(PGPULL, *words, **on(people, PGPULL_MASK_KEY=KEY))
+    assert done.returncode == 0
+    assert "PGPULL_MASK_KEY is set, and no mask is: values come as they are" in done.stderr
+    toml({"phone": "phone"})
+    words = (*words, "--overwrite") if words[0] == "export" else words
+    assert "no mask is" not in call(PGPULL, *words, **on(people, PGPULL_MASK_KEY=KEY)).stderr
+
+
 def test_the_file_s_rules_hold_for_the_command_and_the_key_stays_secret(people: Pair) -> None:
     toml(
         {"*email*": "email", "phone": "phone", "name": "name", "notes": "scrub", "profile": "scrub"},

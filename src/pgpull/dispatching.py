@@ -137,7 +137,17 @@ def _do(reporter: Reporter, options: Options, asked: Asked) -> int:
             return _retry(reporter, options, asked)
         case Job():
             settings = load(options.env_file)
+            _warn_if_bare(reporter, asked, settings.source)
             return _move(reporter, options, asked, settings.source, settings.target)
+
+
+def _warn_if_bare(reporter: Reporter, job: Job, source: Endpoint) -> None:
+    """Say so where somebody who has a key to mask with has no masks: the file with them may be elsewhere."""
+    if source.mask_key and not any(wanted.request.masks for wanted in job.wanted):
+        reporter.noticed(
+            "PGPULL_MASK_KEY is set, and no mask is: values come as they are."
+            " pgpull.toml is looked for from here upwards; --config FILE names one"
+        )
 
 
 def _move(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
@@ -205,6 +215,7 @@ def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
     job = options.job_of(asked.request)
     _check_files(asked.request, job, options)
     settings = load(options.env_file)
+    _warn_if_bare(reporter, job, settings.source)
     if options.dry_run:
         return _foretell(reporter, options, job, settings.source, settings.target)
     export = Export(job, place_of(asked.archive), overwrite=True)
@@ -251,6 +262,7 @@ def _retry(reporter: Reporter, options: Options, asked: Retry) -> int:
 def _export(reporter: Reporter, options: Options, asked: Export) -> int:
     reporter.only_looks()
     source = load_source(options.env_file)
+    _warn_if_bare(reporter, asked.job, source)
     exported = run_export(asked, source, retries=options.retries, manners=options.manners, listener=reporter)
     reporter.exported(exported)
     return 0
