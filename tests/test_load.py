@@ -683,6 +683,12 @@ def test_what_looks_at_both_sides_together_does_not_go_by_way_of_files(full: Pai
     assert not Path("files").exists()
 
 
+def test_a_place_for_rejects_is_made_sure_of_before_files_are_written(full: Pair) -> None:
+    done = script(full, "--rejects", "nowhere/rejects.jsonl")
+    assert (done.returncode, "there is no folder nowhere" in done.stderr) == (2, True)
+    assert not Path("files").exists()
+
+
 def test_no_way_by_files_leads_back_into_the_server(full: Pair) -> None:
     same = full.source_url + ("&" if "?" in full.source_url else "?") + "application_name=other"
     done = script(full, "--mirror", target=same)

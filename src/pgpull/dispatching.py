@@ -22,6 +22,7 @@ from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.recipes import Recipes
 from pgpull.rehearsing import rehearse, rehearse_job
+from pgpull.rejecting import RejectsFile
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
 from pgpull.retrying import retry
@@ -197,7 +198,7 @@ def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target
         job,
         source,
         target,
-        rejects=options.rejects or default_rejects(job),
+        rejects=_rejects(options, job),
         allowed=options.allow_target or (),
         retries=options.retries,
         manners=options.manners,
@@ -210,6 +211,10 @@ def _pull(reporter: Reporter, options: Options, job: Job, source: Origin, target
     return summary.exit_code
 
 
+def _rejects(options: Options, job: Job) -> Path:
+    return options.rejects or default_rejects(job)
+
+
 def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
     """Export the rows in scope, and load them all from there: an archive of them needs no scope any more."""
     job = options.job_of(asked.request)
@@ -219,7 +224,10 @@ def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
     if options.dry_run:
         return _foretell(reporter, options, job, settings.source, settings.target)
     export = Export(job, place_of(asked.archive), overwrite=True)
-    with kept_open(settings.source):
+    place_for_rejects = RejectsFile(
+        _rejects(options, job)
+    )  # there has to be one before rows are read for an hour
+    with place_for_rejects, kept_open(settings.source):
         check_sides(settings.source, settings.target, options.allow_target or ())
         exported = run_export(
             export, settings.source, retries=options.retries, manners=options.manners, listener=reporter
