@@ -17,8 +17,8 @@ from pgpull import sql
 from pgpull.diagnosis import TARGET, lost, translated
 from pgpull.errors import ConnectionLost
 from pgpull.model import Plan, Strategy
+from pgpull.objecting import held_triggers
 from pgpull.patience import Patience
-from pgpull.planning import held_triggers
 from pgpull.rejecting import orphan, reject_of
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen

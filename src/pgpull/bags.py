@@ -18,7 +18,8 @@ from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.model import Comparison, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import bags as sql
-from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, drop_extra, fetch
+from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, fetch
+from pgpull.sql.pruning import drop_extra
 from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, pour
 
 _MOST_AT_ONCE: Final = 1 << 30

@@ -13,7 +13,7 @@ from typing import Unpack
 
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, planning, preparing, selecting
+from pgpull import catalog, objecting, preparing, scoping, selecting
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.discovering import found_personal
 from pgpull.drift import Standards
@@ -238,8 +238,8 @@ def _objections(source: Session, target: Session, request: Request, seen: Seen) 
     else:
         catalog.check_kind(source, theirs)
         catalog.check_kind(target, ours)
-        looked = planning.Looked(theirs, ours, source.identity, target.identity)
-        found = list(planning.objections(request, looked))
+        looked = objecting.Looked(theirs, ours, source.identity, target.identity)
+        found = list(objecting.objections(request, looked))
         yield from found
         for session in () if found else (source, target):
             yield from _hidden_rows(session, request.table)
@@ -295,8 +295,8 @@ def _window_index(source: Session, plan: Plan, window: str | None) -> Iterator[F
     if window is None:
         return
     scope = replace(plan.request.scope, window=Window(window, since=datetime.now(UTC)))
-    planning.check_scope(scope, plan.source)
-    probe = catalog.with_estimate(source, replace(plan, request=replace(plan.request, scope=scope)))
+    objecting.check_scope(scope, plan.source)
+    probe = scoping.with_estimate(source, replace(plan, request=replace(plan.request, scope=scope)))
     yield from _unindexed(probe, [window])
 
 

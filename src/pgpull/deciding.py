@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgpull import bags, catalog, choosing, pruning, versions
+from pgpull import bags, choosing, pruning, scoping, versions
 from pgpull.comparing import Incomparable, compare
 from pgpull.errors import Conflict
 from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy, Wire
@@ -51,7 +51,7 @@ def _filled_meanwhile(target: Session, plan: Plan) -> bool:
     request = plan.request
     if plan.key or request.replace:
         return False
-    return catalog.holds_rows(target, plan.target, request.scope, request.timezone)
+    return scoping.holds_rows(target, plan.target, request.scope, request.timezone)
 
 
 def find(source: Session, target: Session, plan: Plan) -> tuple[Comparison, Known | None]:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from pgpull import catalog, columnar, parting, preparing, privacy
+from pgpull import catalog, columnar, parting, preparing, privacy, scoping
 from pgpull.archives import ArchivedTable, Manifest
 from pgpull.diagnosis import SOURCE, lost
 from pgpull.endpoints import Endpoint
@@ -17,10 +17,10 @@ from pgpull.errors import ConnectFailed, ReadEnded, Stopped
 from pgpull.finishing import Finisher, finishing
 from pgpull.listening import Listener
 from pgpull.model import Part, Plan, Request
+from pgpull.objecting import check_readable
 from pgpull.pacing import Pace
 from pgpull.packing import Export, Packed, narrowed, packed, plan_of
 from pgpull.patience import Patience
-from pgpull.planning import check_readable
 from pgpull.sessions import Session, expect_much, open_source, send_bytes_as_they_are
 from pgpull.shapes import Shape
 from pgpull.sharing import parts_of
@@ -132,7 +132,7 @@ class _Run:
         asked = preparing.requests(source, self._export.job)
         shapes = catalog.shapes_of(source, [request.table for request in asked])
         plans = [_plan(source, request, shapes.get(request.table)) for request in asked]
-        return catalog.with_estimates(source, plans)
+        return scoping.with_estimates(source, plans)
 
     def _read(self, source: Session, tasks: Iterable[_Task], finisher: Finisher) -> None:
         """Read all tables, several parts at the same time."""
@@ -172,7 +172,7 @@ def _plan(source: Session, request: Request, shape: Shape | None) -> Plan:
     shape, notes = privacy.masked(source, request, shape)
     plan = plan_of(request, shape, source.identity.role, notes)
     if narrowed(plan.request.scope):
-        catalog.check_condition(source, plan.request.scope, shape, request.timezone)
+        scoping.check_condition(source, plan.request.scope, shape, request.timezone)
     return plan
 
 
@@ -196,7 +196,7 @@ def _tasks(source: Session, table: Packed, jobs: int) -> Iterator[_Task]:
     """Cut a table, if several workers may read it and it is worth their while."""
     parts: tuple[Part, ...] = ()
     if jobs > 1 and source.snapshot is not None:
-        pages, size = catalog.extent_of(source, table.plan.source)
+        pages, size = scoping.extent_of(source, table.plan.source)
         if size * parting.share(table.plan) >= parting.WORTH_BYTES:
             parts = parts_of(source, table.plan, pages, jobs)
     yield from (_Task(table, part) for part in (parts if len(parts) > 1 else (None,)))

@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from pgpull import catalog, selecting
+from pgpull import catalog, scoping, selecting
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import TARGET, fact, translated
 from pgpull.errors import ArchiveError, PgpullError, PlanError
@@ -111,7 +111,7 @@ def _to_lay(
 
 
 def _flows(target: Session, request: Request, archived: ArchivedTable, shape: Shape | None) -> bool:
-    filled = shape is not None and catalog.holds_rows(target, shape, Scope(), request.timezone)
+    filled = shape is not None and scoping.holds_rows(target, shape, Scope(), request.timezone)
     return may_flow(request, archived, shape, filled=filled)
 
 

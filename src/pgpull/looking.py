@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pgpull import catalog, planning, privacy
+from pgpull import catalog, objecting, planning, privacy, scoping
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
@@ -98,7 +98,7 @@ def look(
     if ours is None:
         raise catalog.missing_table(target, request.table, theirs)
     catalog.check_kind(target, ours)
-    looked = planning.Looked(
+    looked = objecting.Looked(
         theirs,
         ours,
         source.identity,
@@ -106,25 +106,25 @@ def look(
         seen.their_standards[request.table],
         seen.our_standards[request.table],
     )
-    planning.check(request, looked)
+    objecting.check(request, looked)
     theirs, notes = privacy.masked(source, request, theirs, ours, seen.our_standards[request.table])
     looked = replace(looked, source=theirs, masked=notes)
     if request.scope.narrows:
-        catalog.check_condition(source, request.scope, theirs, request.timezone)
+        scoping.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:
         request = replace(request, scope=settled)
     elif request.new is not None:
-        planning.check_window_here(request, ours)
-        request = _from_newest(request, catalog.newest(target, ours, request, source.identity.now))
+        objecting.check_window_here(request, ours)
+        request = _from_newest(request, scoping.newest(target, ours, request, source.identity.now))
     plan = planning.make_plan(
         request,
         looked,
-        target_has_rows=catalog.holds_rows(target, ours, request.scope, request.timezone),
-        scope_here=catalog.understands(target, request.scope, ours, request.timezone),
+        target_has_rows=scoping.holds_rows(target, ours, request.scope, request.timezone),
+        scope_here=scoping.understands(target, request.scope, ours, request.timezone),
     )
     if source.substitute is not None and source.substitute.flows(plan.table):
         plan = flowing(plan, source.substitute.table(plan.table))
-    return catalog.with_estimate(source, plan) if guess else plan
+    return scoping.with_estimate(source, plan) if guess else plan
 
 
 def _from_newest(request: Request, newest: datetime | None) -> Request:

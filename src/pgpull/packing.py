@@ -10,8 +10,8 @@ from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Compression, 
 from pgpull.errors import PlanError
 from pgpull.fitting import chosen, words
 from pgpull.model import Job, Plan, Request, Scope, Strategy, Wire
+from pgpull.objecting import check_columns_readable, check_scope, no_such_column
 from pgpull.places import Place
-from pgpull.planning import check_columns_readable, check_scope, no_such_column
 from pgpull.shapes import Column, Shape, TableName
 from pgpull.sql import NO_MONTH
 

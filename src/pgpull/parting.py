@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from pgpull.model import OnConflict, Part, Plan, Strategy, Wire
-from pgpull.planning import held_triggers
+from pgpull.objecting import held_triggers
 from pgpull.shapes import Column
 
 WORTH_BYTES = 16 * 1024 * 1024

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg.sql import Composed
 
 from pgpull.digesting import digest_of
-from pgpull.drift import NO_STANDARDS, Standards, stricter_notes
+from pgpull.drift import Standards, stricter_notes
 from pgpull.errors import PlanError
-from pgpull.model import Digest, OnConflict, Plan, Request, Scope, Strategy, Window, Wire
-from pgpull.shapes import Column, ColumnType, Identity, Key, Shape, Trigger, quoted
+from pgpull.model import Digest, OnConflict, Plan, Request, Strategy, Wire
+from pgpull.objecting import (
+    Looked,
+    check_columns_readable,
+    held_triggers,
+    listed,
+    no_such_column,
+    statement,
+)
+from pgpull.shapes import Column, ColumnType, Key, Shape, quoted
 from pgpull.sql import hints
-
-_WINDOW_TYPES = ("timestamptz", "timestamp", "date")
 
 # Binary forms that hold oids, which mean something else on another server, or that are sent but not taken.
 _CATALOG_BOUND = frozenset(
@@ -27,51 +31,11 @@ _CATALOG_BOUND = frozenset(
 _KNOWN_EXTENSION_TYPES = frozenset({"citext", "halfvec", "hstore", "sparsevec", "vector"})
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What a look at both sides found; the planner needs nothing else."""
-
-    source: Shape
-    target: Shape
-    source_identity: Identity
-    target_identity: Identity
-    theirs: Standards = NO_STANDARDS
-    """What the server asks of the table's rows."""
-    ours: Standards = NO_STANDARDS
-    masked: tuple[str, ...] = ()
-    """What to say of masks."""
-
-
-def check(request: Request, looked: Looked) -> None:
-    """Make sure that the request can be asked of both sides.
-
-    Raises:
-        PlanError: the scope names what is not there, or a privilege lacks.
-    """
-    for objection in objections(request, looked):
-        raise objection
-
-
-def objections(request: Request, looked: Looked) -> Iterator[PlanError]:
-    """Yield each reason for which what is asked cannot be asked of both sides."""
-    checks: tuple[Callable[[], None], ...] = (
-        lambda: check_scope(request.scope, looked.source),
-        lambda: _check_readable(looked),
-        lambda: _check_writable(request, looked),
-        lambda: _check_triggers(request, looked),
-    )
-    for checked in checks:
-        try:
-            checked()
-        except PlanError as error:
-            yield error
-
-
 def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_here: bool) -> Plan:
     """Decide everything that can be decided before the rows are compared.
 
     Args:
-        request: what the user asks for, and :func:`check` let pass.
+        request: what the user asks for, and :func:`~pgpull.objecting.check` let pass.
         looked: what both sides hold.
         target_has_rows: whether the target holds a row in scope, so that keys may meet.
         scope_here: whether the target can tell which of its rows are in scope.
@@ -126,112 +90,6 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     )
 
 
-# --- from a comparison to a strategy ---------------------------------------------------------------------
-
-
-def check_scope(scope: Scope, shape: Shape) -> None:
-    """Make sure that a side has the columns that a scope names.
-
-    Raises:
-        PlanError: it has not, or the window's is no date.
-    """
-    for name, _ in scope.equals:
-        if shape.column(name) is None:
-            raise no_such_column(shape, name)
-    if scope.window is not None:
-        _check_window(scope.window, shape)
-
-
-def check_window_here(request: Request, target: Shape) -> None:
-    """Make sure that the target can say what its newest row is.
-
-    Raises:
-        PlanError: it has no such column, or one that holds no times.
-    """
-    if request.scope.window is not None:
-        _check_window(request.scope.window, target)
-
-
-def _check_window(window: Window, shape: Shape) -> None:
-    dated = _listed(column.name for column in shape.columns if column.type.base in _WINDOW_TYPES)
-    none = "" if dated != _NONE else "none of its columns is a date or time: choose rows with --where"
-    column = shape.column(window.column)
-    if column is None:
-        raise PlanError(
-            f"{shape.table} has no column {window.column} for the window to stand on",
-            none or f"name one of its date columns with --window: {dated}",
-        )
-    if column.type.base not in _WINDOW_TYPES:
-        raise PlanError(
-            f"the window's column {shape.table}.{column.name} is {column.type.name}, not a date or time",
-            none or f"its date columns: {dated}; for others use --where",
-        )
-
-
-def no_such_column(shape: Shape, name: str) -> PlanError:
-    """Say that a table lacks a column, and which it has."""
-    names = _listed(column.name for column in shape.columns)
-    return PlanError(f"{shape.table} has no column {name}", f"its columns: {names}")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or _NONE
-
-
-_NONE: Final = "(none)"
-
-
-def _statement(composed: Composed) -> str:
-    return composed.as_string(None)
-
-
-# --- privileges ------------------------------------------------------------------------------------------
-
-
-def _check_readable(looked: Looked) -> None:
-    check_readable(looked.source, looked.source_identity.role)
-
-
-def check_readable(source: Shape, role: str) -> None:
-    """Make sure that a role may read a table of the server, or some of its columns.
-
-    Raises:
-        PlanError: it may not.
-    """
-    _check_granted("the server", source, ("SELECT",), role)
-
-
-def _check_writable(request: Request, looked: Looked) -> None:
-    writes = ["SELECT", "INSERT"] + (["UPDATE"] if request.on_conflict is OnConflict.UPDATE else [])
-    writes += ["DELETE"] if request.deletes else []
-    _check_granted("local", looked.target, writes, looked.target_identity.role)
-
-
-def _check_triggers(request: Request, looked: Looked) -> None:
-    triggers = held_triggers(request, looked.target)
-    if triggers and not looked.target.owned:
-        raise PlanError(
-            f"local {looked.target.table} has triggers that must not fire for pulled rows"
-            f" ({_listed(t.name for t in triggers)}), and {looked.target_identity.role}, who does not own"
-            " the table, cannot hold them back",
-            f"connect to local as the owner of {looked.target.table}",
-        )
-
-
-def held_triggers(request: Request, shape: Shape) -> tuple[Trigger, ...]:
-    """Return the user's triggers that what is asked for would fire."""
-    return tuple(t for t in shape.triggers if t.on_write or (t.on_delete and request.deletes))
-
-
-def _check_granted(side: str, shape: Shape, needed: Sequence[str], role: str) -> None:
-    missing = [privilege for privilege in needed if privilege not in shape.privileges]
-    if missing:
-        raise PlanError(
-            f"role {role} may not {' or '.join(missing)} on {side}'s {shape.table}",
-            f"have its owner run: {_statement(hints.grant(missing, shape.table, role))}",
-        )
-
-
 # --- columns ---------------------------------------------------------------------------------------------
 
 
@@ -245,7 +103,7 @@ def _check_named_columns(request: Request, source: Shape, target: Shape) -> None
             raise no_such_column(target, name)
     if request.keep and request.replace:
         raise PlanError(
-            f"--replace would lose the local {_listed(request.keep)} of {target.table} that is to be kept",
+            f"--replace would lose the local {listed(request.keep)} of {target.table} that is to be kept",
             "take over what changed with --on-conflict update, and what is gone with --mirror",
         )
 
@@ -258,25 +116,11 @@ def _shared_columns(request: Request, source: Shape, target: Shape, role: str) -
         theirs = [column for column in source.columns if target.column(column.name) is None]
         raise PlanError(
             f"the two sides of {target.table} share no column: the server has"
-            f" {_listed(c.name for c in source.columns)}; local has {_listed(c.name for c in target.columns)}",
-            f"run on local: {_statement(hints.add_columns(target.table, theirs))}" if theirs else "",
+            f" {listed(c.name for c in source.columns)}; local has {listed(c.name for c in target.columns)}",
+            f"run on local: {statement(hints.add_columns(target.table, theirs))}" if theirs else "",
         )
     check_columns_readable(source, [_theirs(source, c) for c in shared], role)
     return tuple(c.name for c in shared)
-
-
-def check_columns_readable(source: Shape, columns: Iterable[Column], role: str) -> None:
-    """Make sure that a role may read some columns of a table of the server.
-
-    Raises:
-        PlanError: it may not.
-    """
-    hidden = [column.name for column in columns if not column.readable]
-    if hidden:
-        raise PlanError(
-            f"column {_listed(hidden)} of the server's {source.table} may not be read",
-            f"have its owner run: {_statement(hints.grant_columns(hidden, source.table, role))}",
-        )
 
 
 def _theirs(source: Shape, column: Column) -> Column:
@@ -300,7 +144,7 @@ def _check_target_only(source: Shape, target: Shape, columns: Sequence[str], our
                 unfilled = "it is left out"
             raise PlanError(
                 f"local {target.table}.{column.name} is NOT NULL without a default, and {unfilled}",
-                f"run on local: {_statement(_let_be_empty(target, column, ours))}",
+                f"run on local: {statement(_let_be_empty(target, column, ours))}",
             )
 
 
@@ -317,7 +161,7 @@ def _check_types(source: Shape, target: Shape, columns: Sequence[str]) -> None:
             raise PlanError(
                 f"{target.table}.{ours.name} is {theirs.type.name} on the server and {ours.type.name} here,"
                 " and values of the one are not values of the other",
-                f"run on local: {_statement(hints.change_type(target.table, theirs))}",
+                f"run on local: {statement(hints.change_type(target.table, theirs))}",
             )
 
 
@@ -350,7 +194,7 @@ def _check_keys_travel(request: Request, source: Shape) -> None:
     for key in source.keys[:1]:
         if hidden := [name for name in key.columns if name in request.without]:
             raise PlanError(
-                f"{_listed(hidden)} cannot be left out: rows of {source.table} are told apart by it",
+                f"{listed(hidden)} cannot be left out: rows of {source.table} are told apart by it",
                 "leave out other columns only",
             )
 
@@ -372,10 +216,10 @@ def _key(source: Shape, target: Shape, columns: Sequence[str]) -> Key | None:
 
 
 def _no_common_key(wanted: Key, source: Shape, target: Shape) -> PlanError:
-    have = "; ".join(_listed(key.columns) for key in target.keys) or "none"
+    have = "; ".join(listed(key.columns) for key in target.keys) or "none"
     return PlanError(
-        f"local {target.table} lacks the server's key ({_listed(wanted.columns)}); its own keys: {have}",
-        f"run on local: {_statement(hints.add_key(target, wanted, source))}",
+        f"local {target.table} lacks the server's key ({listed(wanted.columns)}); its own keys: {have}",
+        f"run on local: {statement(hints.add_key(target, wanted, source))}",
     )
 
 
@@ -419,16 +263,16 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
         changed = "" if request.mirror else "; a row that changed on the server comes in beside its old version"
         yield f"the table has no key: rows are told apart by what they hold{changed}"
     if request.without:
-        yield f"left out as asked: {_listed(request.without)}"
+        yield f"left out as asked: {listed(request.without)}"
     if request.keep:
-        yield f"an update keeps the local {_listed(request.keep)}, and comparisons pass over it"
+        yield f"an update keeps the local {listed(request.keep)}, and comparisons pass over it"
     for column in source.columns:
         ours = target.column(column.name)
         if column.name in request.without:
             continue
         if ours is None:
-            statement = _adding(looked, column)
-            yield f"left out: local has no column {column.name}; to have it, run on local: {statement}"
+            adding = _adding(looked, column)
+            yield f"left out: local has no column {column.name}; to have it, run on local: {adding}"
         elif ours.generated and not column.generated:
             yield f"left out: {column.name} is computed locally (GENERATED ALWAYS AS)"
     for column in target.columns:
@@ -440,11 +284,11 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
     if source.has_heirs:
         yield "rows of tables that inherit from this one are not its own: pull those tables by name"
     if held := held_triggers(request, target):
-        names = _listed(trigger.name for trigger in held)
+        names = listed(trigger.name for trigger in held)
         yield f"local triggers do not fire for pulled rows: {names}"
     frozen = [c.name for c in target.columns if c.identity == "a" and c.name in columns]
     if request.on_conflict is OnConflict.UPDATE and frozen:
-        yield f"an update leaves {_listed(frozen)} alone: GENERATED ALWAYS AS IDENTITY"
+        yield f"an update leaves {listed(frozen)} alone: GENERATED ALWAYS AS IDENTITY"
 
 
 def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
@@ -453,10 +297,10 @@ def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterato
             yield (
                 f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
                 " values that do not fit become rejects, finer ones are rounded as Postgres rounds them;"
-                f" to have it as there, run on local: {_statement(hints.change_type(target.table, theirs))}"
+                f" to have it as there, run on local: {statement(hints.change_type(target.table, theirs))}"
             )
         if ours.not_null and not theirs.not_null:
-            lifted = _statement(hints.drop_not_null(target.table, ours))
+            lifted = statement(hints.drop_not_null(target.table, ours))
             yield (
                 f"{ours.name} may be NULL on the server but not here: such rows become rejects;"
                 f" to let them in, run on local: {lifted}"
@@ -466,10 +310,10 @@ def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterato
 def _adding(looked: Looked, column: Column) -> str:
     """Return the statements that add a column, and its type where that is a set of labels unknown here."""
     labels = looked.theirs.labels_of(column.name)
-    added = _statement(hints.add_columns(looked.target.table, [column]))
+    added = statement(hints.add_columns(looked.target.table, [column]))
     if labels is None or labels.type in looked.ours.enums:
         return added
-    return f"{_statement(hints.create_enum(labels.type, labels.labels))} {added}"
+    return f"{statement(hints.create_enum(labels.type, labels.labels))} {added}"
 
 
 def _unqualified(type_name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import psycopg
 
-from pgpull import catalog, fitting
+from pgpull import catalog, fitting, scoping
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import translated
 from pgpull.drift import Standards
@@ -58,7 +58,7 @@ def masked(
         fitting.check_parts(masks, theirs, catalog.names_of(source))
     if masks.strict:
         if request.scope.narrows:  # which goes into a question now
-            catalog.check_condition(source, request.scope, theirs, request.timezone)
+            scoping.check_condition(source, request.scope, theirs, request.timezone)
         _check_strictly(source, request, theirs, ours)
     fitting.check(masks, found, theirs, ours, standards.uniques if standards else (), request.scope)
     if any(each.mask.needs_key for each in found):
@@ -178,7 +178,7 @@ def _check_condition(source: Session, request: Request, bare: Shape, shape: Shap
     """Make sure that the user's condition does not ask for what is masked, which would be asked of the mask."""
     if not (request.scope.where and shape.masks):
         return
-    catalog.check_condition(source, request.scope, bare, request.timezone)
+    scoping.check_condition(source, request.scope, bare, request.timezone)
     without = replace(
         bare,
         columns=tuple(column for column in bare.columns if column.name not in shape.masked),
@@ -186,7 +186,7 @@ def _check_condition(source: Session, request: Request, bare: Shape, shape: Shap
     )
     try:
         with source.connection.transaction():
-            catalog.check_condition(source, request.scope, without, request.timezone)
+            scoping.check_condition(source, request.scope, without, request.timezone)
     except PlanError as error:
         named = next(
             (name for name in shape.masked if name in (request.scope.where or "")), sorted(shape.masked)[0]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull import bags, sql
+from pgpull import bags
 from pgpull.applying import triggers_held
 from pgpull.comparing import key_batches, take_keys
 from pgpull.diagnosis import TARGET, translated
@@ -21,6 +21,7 @@ from pgpull.errors import PlanError, Stopped
 from pgpull.model import Comparison, Plan
 from pgpull.sessions import Session
 from pgpull.sql import comparing
+from pgpull.sql import pruning as sql
 
 _KEYS_AT_ONCE = 5_000
 
@@ -86,8 +87,8 @@ def put_aside(target: Session, plan: Plan) -> None:
         bags.put_aside(target, plan)
         return
     with translated(TARGET, target.connection):
-        target.connection.execute(comparing.drop_extra(plan))
-        target.connection.execute(comparing.create_extra(plan))
+        target.connection.execute(sql.drop_extra(plan))
+        target.connection.execute(sql.create_extra(plan))
 
 
 def prune(target: Session, plans: Sequence[Plan]) -> list[tuple[int, int]]:
@@ -112,7 +113,7 @@ def prune(target: Session, plans: Sequence[Plan]) -> list[tuple[int, int]]:
             for table in dict.fromkeys(r.table for plan in plans for r in plan.target.references):
                 cursor.execute(sql.lock_children(table))
             kept = _spare(cursor, plans, target.identity.encoding)
-            deleted = cursor.execute(comparing.delete_extra(plans)).fetchone() or ()
+            deleted = cursor.execute(sql.delete_extra(plans)).fetchone() or ()
     return list(zip(deleted, kept, strict=True))
 
 
@@ -133,7 +134,7 @@ def _keep_referred(cursor: psycopg.Cursor, plans: Sequence[Plan]) -> list[int]:
         for number, plan in enumerate(plans):
             for reference in plan.target.references:
                 child = going.get(reference.table) or going.get(reference.root)
-                rows = cursor.execute(comparing.keep_referred(plan, reference, child)).rowcount
+                rows = cursor.execute(sql.keep_referred(plan, reference, child)).rowcount
                 kept[number] += rows
                 found = found or rows > 0
     return kept

@@ -4,67 +4,58 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from pgpull import outlets
-from pgpull.errors import PgpullError, SettingsError
+from pgpull.errors import PgpullError
 from pgpull.exporting import Exported
 from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
+from pgpull.json_facts import (
+    difference_json,
+    export_json,
+    forecast_json,
+    outlook_json,
+    report_json,
+    summary_json,
+)
 from pgpull.listening import Listener
+from pgpull.logfile import open_log
 from pgpull.model import Plan, Strategy
+from pgpull.motion import Motion
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
 from pgpull.recipes import Recipes
-from pgpull.rejecting import open_private
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 from pgpull.surveying import Survey
 from pgpull.wording import (
-    as_json,
     banner_lines,
-    difference_json,
     difference_lines,
     done_line,
     example_lines,
-    export_json,
     export_line,
     export_lines,
     failures_text,
-    forecast_json,
     forecast_lines,
     in_one_line,
     offer_lines,
     opening_lines,
     outcome_lines,
-    outlook_json,
     outlook_line,
     pace_of,
     pace_text,
     plan_lines,
     reject_text,
     size_text,
-    summary_json,
     tally_text,
     time_text,
 )
@@ -72,53 +63,6 @@ from pgpull.wording import (
 _SHOWN_REJECTS: Final = 20
 _PLAIN_SECONDS: Final = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that only its owner may read, as it holds keys of rejects; a full disk does not end a run."""
-
-    def __init__(self, path: Path, broken: Callable[[str], None]) -> None:
-        super().__init__(path, encoding="utf-8")
-        self._broken = broken
-        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
-        form.converter = time.gmtime
-        self.setFormatter(form)
-
-    def _open(self) -> IO[str]:  # type: ignore[override]
-        return os.fdopen(open_private(self.baseFilename), "a", encoding="utf-8", errors="backslashreplace")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
-        self.setLevel(logging.CRITICAL + 1)
-        self._broken(f"the log file {self.baseFilename} cannot be written any more")
-
-    def close(self) -> None:
-        with suppress(OSError):  # what could not be written before
-            super().close()
-
-
-def _open_log(path: Path, broken: Callable[[str], None]) -> logging.Logger:
-    log = logging.Logger("pgpull", logging.DEBUG)
-    try:
-        log.addHandler(_LogFile(path, broken))
-    except OSError as error:
-        raise SettingsError(
-            f"the log file {path} cannot be opened: {error.strerror}", "name another with --log-file"
-        ) from None
-    return log
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """Choose what fits beside a bar: on a narrow screen the pace gives way."""
-    if width < 100:
-        counts = TextColumn("{task.completed:,} of ~{task.total:,}")
-        return [BarColumn(bar_width=12), counts, TimeRemainingColumn(compact=True)]
-    return [
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:,} of about {task.total:,} rows"),
-        TextColumn("{task.fields[pace]}", style="dim"),
-        TimeRemainingColumn(),
-    ]
 
 
 class Reporter(Listener):
@@ -137,15 +81,13 @@ class Reporter(Listener):
     def __init__(
         self, *, machine: bool = False, quiet: bool = False, verbose: bool = False, log_file: Path | None = None
     ) -> None:
-        self._machine, self._quiet, self._verbose = machine, quiet, verbose
+        self._machine, self._verbose = machine, verbose
         self._stdout, stderr = outlets.stdout(self._cannot_say), outlets.stderr()
         words = stderr if machine else self._stdout
         self._out = Console(file=cast(IO[str], words), highlight=False, quiet=quiet)
         self._errors = Console(file=cast(IO[str], stderr), highlight=False)
-        self._log = _open_log(log_file, self._warn) if log_file else None
-        self._spinner: Status | None = None
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._log = open_log(log_file, self._warn) if log_file else None
+        self._motion = Motion(self._out)
         self._writes = True
         self._many = False
         self._rejected = 0
@@ -159,7 +101,7 @@ class Reporter(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop_bar()
+        self._motion.stop()
         for handler in self._log.handlers if self._log else ():
             handler.close()
 
@@ -167,23 +109,23 @@ class Reporter(Listener):
 
     def looked(self, plan: Plan, source: Session, target: Session) -> None:
         """Print the banner."""
-        self._stop_bar()
+        self._motion.stop()
         if not self._many:
             self._print_lines(banner_lines(plan, source, target))
-        self._start_spinner("comparing both sides")
+        self._motion.spin("comparing both sides")
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:  # noqa: ARG002
         """Print how rows will move, and begin to show progress."""
-        self._stop_bar()
+        self._motion.stop()
         if not self._many:
             self._print_lines(plan_lines(plan))
         guess, found = plan.estimate, plan.comparison
         self._expected = found.rows if found else guess.rows if guess else 0
         self._started = self._told = time.monotonic()
         if not self._writes:
-            self._start_spinner("trying what would move")
+            self._motion.spin("trying what would move")
         elif plan.strategy is not Strategy.NOTHING:
-            self._start_bar()
+            self._motion.fill(self._expected)
 
     def progressed(self, tally: Tally, size: int) -> None:
         """Move the bar, or print a line now and then."""
@@ -194,9 +136,8 @@ class Reporter(Listener):
 
     def _came(self, rows: int, pace: str) -> None:
         now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=rows, total=max(self._expected, rows), pace=pace)
-        if self._verbose or (self._bar is None and now - self._told >= _PLAIN_SECONDS):
+        self._motion.came(rows, self._expected, pace)
+        if self._verbose or (not self._motion.shows_rows and now - self._told >= _PLAIN_SECONDS):
             self._told = now
             self._say(f"{rows:,} rows so far, {pace}")
 
@@ -222,7 +163,7 @@ class Reporter(Listener):
 
     def finished(self, report: Report) -> None:
         """Print the summary."""
-        self._stop_bar()
+        self._motion.stop()
         pace = pace_text(report.tally, report.bytes, report.seconds)
         self._say(tally_text(report.tally), "bold red" if report.tally.failed else "bold green")
         self._say(f"{pace}; as of {report.snapshot.isoformat(timespec='seconds')}")
@@ -243,17 +184,17 @@ class Reporter(Listener):
             self._warn(
                 f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
             )
-        self._print_json("report", as_json(report), report.exit_code)
+        self._print_json("report", report_json(report), report.exit_code)
 
     def opened(self, plans: Sequence[Plan], source: Session, target: Session) -> None:
         """Print the banner of a pull of several tables."""
-        self._stop_bar()
+        self._motion.stop()
         self._many = True
         self._print_lines(opening_lines(plans, source, target))
 
     def done(self, report: Report) -> None:
         """Print what became of one of several tables."""
-        self._stop_bar()
+        self._motion.stop()
         if report.plan.request.only_related and not report.tally.fetched:
             return
         line = done_line(report)
@@ -262,11 +203,11 @@ class Reporter(Listener):
 
     def packing(self, plans: Sequence[Plan], source: Session, archive: str) -> None:
         """Print the banner of an export, and begin to show progress."""
-        self._stop_bar()
+        self._motion.stop()
         self._print_lines(export_lines(plans, source, archive))
         self._expected = sum(plan.estimate.rows for plan in plans if plan.estimate)
         self._started = self._told = time.monotonic()
-        self._start_bar()
+        self._motion.fill(self._expected)
 
     def packed(self, rows: int, size: int) -> None:
         """Move the bar, or print a line now and then."""
@@ -276,7 +217,7 @@ class Reporter(Listener):
 
     def exported(self, exported: Exported) -> None:
         """Print what an archive holds."""
-        self._stop_bar()
+        self._motion.stop()
         for table in exported.manifest.tables:
             line = export_line(table)
             self._say(line, "green")
@@ -290,7 +231,7 @@ class Reporter(Listener):
 
     def failed_at(self, failure: Failure) -> None:
         """Say which of several tables could not be pulled, and why."""
-        self._stop_bar()
+        self._motion.stop()
         message = f"{in_one_line(str(failure.table))}: {failure.error.message}"
         self._record(logging.ERROR, message)
         self._errors.print(Text.assemble(("failed: ", "bold red"), message), soft_wrap=True)
@@ -299,7 +240,7 @@ class Reporter(Listener):
 
     def summed_up(self, summary: Summary) -> None:
         """Print the summary of several tables."""
-        self._stop_bar()
+        self._motion.stop()
         pace = pace_text(summary.tally, summary.bytes, summary.seconds)
         total = f"{len(summary.reports)} tables: {tally_text(summary.tally)}"
         failed = summary.tally.failed or summary.failures
@@ -315,7 +256,7 @@ class Reporter(Listener):
 
     def foretold(self, forecast: Forecast) -> None:
         """Print what a pull would do. The rows that it shows go to the screen only."""
-        self._stop_bar()
+        self._motion.stop()
         self._say("dry run: nothing was written; a pull would", "bold")
         for label, text in forecast_lines(forecast):
             self._say(f"  {label:<6} {text}")
@@ -330,7 +271,7 @@ class Reporter(Listener):
 
     def foresaw(self, outlook: Outlook) -> None:
         """Print what a pull of several tables would do."""
-        self._stop_bar()
+        self._motion.stop()
         self._say("dry run: nothing was written; a pull would do this", "bold")
         for forecast in outlook.forecasts:
             line = outlook_line(forecast)
@@ -344,7 +285,7 @@ class Reporter(Listener):
 
     def compared(self, differences: Sequence[Difference], keys: Path | None) -> None:
         """Print how tables differ."""
-        self._stop_bar()
+        self._motion.stop()
         for difference in differences:
             head, *rest = difference_lines(difference)
             self._record(logging.INFO, head)
@@ -364,7 +305,7 @@ class Reporter(Listener):
 
     def checked(self, checkup: Checkup) -> None:
         """Print what stands in the way of a pull, and what to know first."""
-        self._stop_bar()
+        self._motion.stop()
         colours = {Level.OK: "green", Level.NOTE: "yellow", Level.PROBLEM: "bold red", None: ""}
         for line, level in checkup_lines(checkup):
             self._record(logging.INFO, line)
@@ -385,20 +326,20 @@ class Reporter(Listener):
 
     def failed(self, error: PgpullError) -> None:
         """Print an error: the fact, the hint, and what is in by now."""
-        self._stop_bar()
+        self._motion.stop()
         self._print_error(error.message, error.hint)
         self._print_json("error", {"error": error.message, "hint": error.hint}, error.exit_code)
 
     def interrupted(self) -> None:
         """Say what is in after Ctrl-C, and how to go on."""
-        self._stop_bar()
+        self._motion.stop()
         hint = f"{self._kept}; run the same command again to go on"
         self._print_error("interrupted", hint)
         self._print_json("error", {"error": "interrupted", "hint": hint}, 130)
 
     def broke(self, error: BaseException) -> None:
         """Own up to a bug. The error's own words may hold anything, so only its kind is shown."""
-        self._stop_bar()
+        self._motion.stop()
         fact = f"internal error: {type(error).__name__}"
         hint = f"this is a bug in pgpull; --verbose shows where. {self._kept.capitalize()}"
         self._print_error(fact, hint)
@@ -470,25 +411,3 @@ class Reporter(Listener):
     def _record(self, level: int, text: str) -> None:
         if self._log is not None:
             self._log.log(level, "%s", text)
-
-    # --- the bar -----------------------------------------------------------------------------------------
-
-    def _start_spinner(self, text: str) -> None:
-        if self._out.is_terminal and not self._quiet:
-            self._spinner = self._out.status(text)
-            self._spinner.start()
-
-    def _start_bar(self) -> None:
-        if self._quiet or not self._out.is_terminal:
-            return
-        self._bar = Progress(*_columns(self._out.width), console=self._out, transient=True)
-        self._task = self._bar.add_task("", total=max(self._expected, 1), pace="")
-        self._bar.start()
-
-    def _stop_bar(self) -> None:
-        if self._spinner is not None:
-            self._spinner.stop()
-            self._spinner = None
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from pgpull import bags, catalog, narrowing, preparing, pruning
+from pgpull import bags, narrowing, preparing, pruning, scoping
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.errors import (
     ConnectFailed,
@@ -243,14 +243,14 @@ class _Run:
         """Have the source guess how many rows there are: all at once, or one by one if it refuses one."""
         try:
             with subtransaction(source):
-                return catalog.with_estimates(source, plans)
+                return scoping.with_estimates(source, plans)
         except Passing:
             raise
         except PgpullError:
             estimated: list[Plan] = []
             for plan in plans:
                 with self._attempt(source, [self._pulls[plan.table]]):
-                    estimated.append(catalog.with_estimate(source, plan))
+                    estimated.append(scoping.with_estimate(source, plan))
             return estimated
 
     # --- what fails alone --------------------------------------------------------------------------------

@@ -7,12 +7,9 @@ writable once it has asked anything (manual: SET TRANSACTION), which a read-only
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,40 +18,31 @@ import sqlalchemy
 from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composed
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from pgpull import sql
-from pgpull.diagnosis import SOURCE, TARGET, connect_failed, is_lost, lost, translated
+from pgpull.connecting import (
+    ALWAYS,
+    APPLICATION,
+    Line,
+    Watch,
+    answered,
+    connect,
+    disconnect,
+    driver_of,
+    open_line,
+)
+from pgpull.diagnosis import SOURCE, TARGET, is_lost, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, PgpullError, UnsafeTarget
 from pgpull.pacing import NO_PACE, Pace
-from pgpull.reaching import way_to
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
 from pgpull.sql.masks import LET_MASK
 from pgpull.substitutes import Substitute
 
-APPLICATION: Final = "pgpull"
-
-_CONNECT: Final[Mapping[str, Any]] = {
-    "connect_timeout": 10,
-    # a peer that is gone is noticed within a minute
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-    "fallback_application_name": APPLICATION,
-    # a transaction-mode pooler hands each transaction another server session, without our statements
-    "prepare_threshold": None,
-}
-
-# From the first word on: in a SQL_ASCII database the driver would take all text for bytes.
-_ALWAYS: Final[Mapping[str, str]] = {"client_encoding": "UTF8"}
-
 # What text forms depend on: both sides must read and write them alike (manual: 19.11.2, Locale and Formatting).
 _FORMS: Final[Mapping[str, str]] = {
-    **_ALWAYS,
+    **ALWAYS,
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -102,54 +90,6 @@ _TARGET: Final[Mapping[str, str]] = {
 }
 
 
-_ON_ITS_WAY: Final = 256 * 1024
-"""Bytes; Linux lets nobody ask for more than 208 kB unless told otherwise, and gives twice of what is asked."""
-
-
-class _Line(psycopg.Connection):
-    """A connection that can be left soon, whatever state the network is in.
-
-    On Ctrl-C the driver gives the server five seconds to take a request to cancel, and five more to answer
-    (psycopg: Connection.wait). Where the first takes more than one, nobody is there to answer.
-    """
-
-    def cancel_safe(self, *, timeout: float = 1.0) -> None:
-        """Ask the server to stop what it does for us; hang up if it does not listen."""
-        try:
-            super().cancel_safe(timeout=min(timeout, 1.0))
-        except psycopg.Error:
-            self.hang_up()
-            raise
-
-    way: ExitStack | None = None
-    """What it has for as long as it lives: its share of a tunnel."""
-
-    def close(self) -> None:
-        """Close it, and leave the way that it took."""
-        super().close()
-        if self.way is not None:
-            self.way.close()
-
-    def hang_up(self) -> None:
-        """Let whoever waits on the line know that nothing will come any more."""
-        with suppress(psycopg.Error, OSError), self._socket() as line:
-            line.shutdown(socket.SHUT_RDWR)
-
-    def make_room(self) -> None:
-        """Let more be on its way to a server on this machine than a Unix socket holds by itself.
-
-        That is 208 kB on Linux, and its writer is woken when three quarters are gone: until he is there, a
-        server that takes rows has run dry. What TCP holds grows as it is needed, until somebody says a size.
-        """
-        with suppress(psycopg.Error, OSError, AttributeError), self._socket() as line:
-            if line.family == socket.AF_UNIX:
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY)
-
-    def _socket(self) -> socket.socket:
-        """Return another hold on the socket that the driver has."""
-        return socket.socket(fileno=os.dup(self.fileno()))
-
-
 @dataclass(slots=True)
 class Session:
     """A live connection to one side."""
@@ -157,7 +97,7 @@ class Session:
     side: str
     endpoint: Endpoint
     link: sqlalchemy.Connection
-    connection: _Line
+    connection: Line
     """The driver's connection under SQLAlchemy's."""
     identity: Identity
     snapshot: str | None = None
@@ -194,97 +134,11 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the server rolls back what was not committed."""
-        _close(self.link, self.connection)
-
-
-def _driver(link: sqlalchemy.Connection) -> _Line:
-    driver = link.connection.driver_connection
-    assert isinstance(driver, _Line), "the engine's creator makes no other"
-    return driver
-
-
-def _close(link: sqlalchemy.Connection, connection: psycopg.Connection) -> None:
-    # the driver's first: SQLAlchemy would ask a server, dead maybe, to roll back
-    with suppress(psycopg.Error):
-        connection.close()
-    with suppress(SQLAlchemyError):
-        link.invalidate()
-        link.close()
-
-
-_Watch = Callable[[_Line], _Line]
-"""What a connection is handed to as soon as there is one."""
-
-
-@contextmanager
-def _answered(side: str, within: float | None) -> Iterator[_Watch]:
-    """Hang up on who does not answer in time while a session is opened.
-
-    A pooler takes everybody's connection, and lets those wait for minutes for whom it has no place.
-    """
-    lines: list[_Line] = []
-    late = threading.Event()
-
-    def hang_up() -> None:
-        late.set()
-        for line in lines:
-            line.hang_up()
-
-    def watch(line: _Line) -> _Line:
-        lines.append(line)
-        return line
-
-    timer = threading.Timer(within or 0, hang_up)
-    if within:
-        timer.start()
-    try:
-        yield watch
-    except PgpullError as error:
-        if not late.is_set():
-            raise
-        hint = "is there a pooler that has no connection free? a larger pool lets more workers in"
-        raise ConnectFailed(f"{side} let no other session in within {within:g} s", hint) from error
-    finally:
-        timer.cancel()
-
-
-def _connect(side: str, endpoint: Endpoint, watch: _Watch, **mode: Any) -> sqlalchemy.Connection:
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: watch(_line(side, endpoint)),
-        poolclass=NullPool,
-        use_native_hstore=False,
-    )
-    try:
-        return engine.connect().execution_options(**mode)
-    except DBAPIError as error:
-        if isinstance(
-            error.orig, psycopg.errors.SerializationFailure
-        ):  # a standby lets us in, and has to keep up
-            with translated(side):
-                raise error.orig from None
-        raise connect_failed(side, endpoint, error.orig) from error.orig
-    except (psycopg.Error, OSError) as error:
-        raise connect_failed(side, endpoint, error) from error
-
-
-def _line(side: str, endpoint: Endpoint) -> _Line:
-    with ExitStack() as leaving:
-        way = leaving.enter_context(way_to(side, endpoint))
-        try:
-            line = _Line.connect(**{**_CONNECT, **way.parameters, **_ALWAYS})
-        except (psycopg.Error, OSError, UnicodeError) as error:
-            if not way.failed():
-                raise connect_failed(side, way.endpoint, error) from error
-            leaving.close()
-            return _line(side, endpoint)
-        line.way = leaving.pop_all()
-        line.make_room()
-        return line
+        disconnect(self.link, self.connection)
 
 
 def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Session:
-    connection = _driver(link)
+    connection = driver_of(link)
     if connection.info.server_version < OLDEST * 10_000:
         raise ConnectFailed(
             f"{side} is PostgreSQL {connection.info.server_version // 10_000}",
@@ -326,7 +180,7 @@ def open_source(
         PgpullError: it does not know that instant: another server answers, or a pooler is in between.
     """
     side = SOURCE if substitute is None else TARGET
-    with _answered(side, within) as watch:
+    with answered(side, within) as watch:
         session = _begun(side, endpoint, watch, share, at)
     session.pace = pace
     if substitute is not None:
@@ -338,9 +192,9 @@ def open_source(
         session.close()
 
 
-def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | None) -> Session:
-    link = _connect(side, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    connection = _driver(link)
+def _begun(side: str, endpoint: Endpoint, watch: Watch, share: bool, at: str | None) -> Session:
+    link = connect(side, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    connection = driver_of(link)
     try:
         with translated(side, connection):
             if at is not None:
@@ -353,7 +207,7 @@ def _begun(side: str, endpoint: Endpoint, watch: _Watch, share: bool, at: str | 
         _check_read_only(session.identity)
         return session
     except BaseException:
-        _close(link, connection)
+        disconnect(link, connection)
         raise
 
 
@@ -385,9 +239,9 @@ def open_watch(endpoint: Endpoint) -> Iterator[Session]:
     Raises:
         ConnectFailed: it cannot be reached or does not let us in.
     """
-    with _answered(SOURCE, None) as watch:
-        link = _connect(SOURCE, endpoint, watch, isolation_level="READ COMMITTED", postgresql_readonly=True)
-    connection = _driver(link)
+    with answered(SOURCE, None) as watch:
+        link = connect(SOURCE, endpoint, watch, isolation_level="READ COMMITTED", postgresql_readonly=True)
+    connection = driver_of(link)
     try:
         with translated(SOURCE, connection):
             connection.execute(sql.name_session(APPLICATION))
@@ -395,7 +249,7 @@ def open_watch(endpoint: Endpoint) -> Iterator[Session]:
             connection.rollback()
         yield session
     finally:
-        _close(link, connection)
+        disconnect(link, connection)
 
 
 @contextmanager
@@ -468,9 +322,9 @@ def open_target(endpoint: Endpoint, *, within: float | None = None) -> Session:
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or gives us no session of our own.
     """
-    with _answered(TARGET, within) as watch:
-        link = _connect(TARGET, endpoint, watch, isolation_level="AUTOCOMMIT")
-        connection = _driver(link)
+    with answered(TARGET, within) as watch:
+        link = connect(TARGET, endpoint, watch, isolation_level="AUTOCOMMIT")
+        connection = driver_of(link)
         try:
             with translated(TARGET, connection):
                 connection.execute(sql.pin(_TARGET, in_transaction=False))
@@ -479,7 +333,7 @@ def open_target(endpoint: Endpoint, *, within: float | None = None) -> Session:
                 _check_it_is_ours(session)
             return session
         except BaseException:
-            _close(link, connection)
+            disconnect(link, connection)
             raise
 
 
@@ -492,7 +346,7 @@ def _check_it_is_ours(session: Session) -> None:
     if ours == session.connection.info.backend_pid:
         return
     try:
-        with _answered(TARGET, _SOON) as watch, closing(watch(_line(TARGET, session.endpoint))) as other:
+        with answered(TARGET, _SOON) as watch, closing(watch(open_line(TARGET, session.endpoint))) as other:
             theirs = _process(other)
     except (psycopg.Error, PgpullError):
         return  # there is no place for another one: that is because ours is kept

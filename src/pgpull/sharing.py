@@ -10,7 +10,7 @@ from typing import Final
 
 from psycopg.sql import Composed
 
-from pgpull import catalog, parting
+from pgpull import catalog, parting, scoping
 from pgpull.applying import Applier
 from pgpull.choosing import unique_beside_key
 from pgpull.model import Leaf, Part, Plan, Strategy, Wire
@@ -50,7 +50,7 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
     if plan.wire is Wire.CSV:
         pages, size = 0, plan.estimate.bytes if plan.estimate else 0
     else:
-        pages, size = catalog.extent_of(source, plan.source)
+        pages, size = scoping.extent_of(source, plan.source)
     if size * parting.share(plan) < parting.WORTH_BYTES:
         return plan
     unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
@@ -86,7 +86,7 @@ def parts_of(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, 
     column = plan.source.column(window.column) if window else None
     if window is None or column is None:
         return ()
-    return parting.window_parts(column, catalog.cuts_of(source, plan, window), jobs)
+    return parting.window_parts(column, scoping.cuts_of(source, plan, window), jobs)
 
 
 class _Dealt:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 from sqlalchemy.engine import URL
 
-from pgpull import catalog, planning, privacy
+from pgpull import catalog, objecting, privacy, scoping
 from pgpull.diagnosis import translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import ConnectionLost, PlanError
@@ -211,10 +211,10 @@ def _scope(question: Question) -> Scope:
 def _check(question: Question, session: Session, shape: Shape) -> None:
     request = question.request
     try:
-        planning.check_scope(replace(request.scope, window=Window(question.column)), shape)
+        objecting.check_scope(replace(request.scope, window=Window(question.column)), shape)
     except PlanError as error:
         raise PlanError(f"{session.side}: {error.message}", error.hint) from error
-    catalog.check_condition(session, request.scope, shape, request.timezone)
+    scoping.check_condition(session, request.scope, shape, request.timezone)
 
 
 def _base(shape: Shape, question: Question) -> str:

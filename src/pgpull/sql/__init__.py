@@ -13,8 +13,8 @@ from typing import Final
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Part, Plan, Scope, Window, Wire
-from pgpull.shapes import Column, OwnedSequence, Reference, Shape, TableName, Trigger
-from pgpull.sql.parts import condition, instant_of, listed, name_of, outside, rows_of, same_key, verbatim
+from pgpull.shapes import Column, OwnedSequence, Shape, Trigger
+from pgpull.sql.parts import condition, instant_of, listed, name_of, rows_of, same_key, scope_of, verbatim
 
 # --- a session's settings --------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ def see(snapshot: str) -> Composed:
 
 def _select(plan: Plan, part: Part | None = None, before: Sequence[Composable] = ()) -> Composed:
     more = [_in_part(part)] if part else []
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone, more)
+    scope = scope_of(plan, plan.source, *more)
     chosen = SQL(", ").join([*before, *map(Identifier, plan.columns)])
     return SQL("SELECT {} FROM {}").format(chosen, rows_of(plan.source)) + scope
 
@@ -87,7 +87,7 @@ def end_of_stretch(plan: Plan, rows: int) -> Composed:
     """Ask for the last key of so many rows in scope; for none where there are no more than that."""
     keys = plan.keys
     order = SQL(", ").join(map(Identifier, keys))
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    scope = scope_of(plan, plan.source)
     return SQL("SELECT {} FROM (SELECT {} FROM {}{} ORDER BY {} LIMIT 2 OFFSET {}) AS s ORDER BY {}").format(
         SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in keys),
         order,
@@ -206,7 +206,7 @@ def any_row_at_all(plan: Plan) -> Composed:
 
 def scope_condition(plan: Plan) -> Composable:
     """Return the scope on the source as a condition."""
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    scope = scope_of(plan, plan.source)
     return SQL("true AND ") + SQL(scope.as_string(None).removeprefix(" WHERE ") or "true")
 
 
@@ -295,65 +295,6 @@ def update_changed(plan: Plan, stage: Composable = STAGE) -> Composed:
         same_key=same_key(plan.the_key),
         ours=listed(plan.updated, "t"),
         theirs=listed(plan.updated, "s"),
-    )
-
-
-def delete_scopes(plans: Sequence[Plan]) -> Composed:
-    """Delete the target's rows in the scopes of some plans at once, and tell of each how many there were.
-
-    Foreign keys are checked when the statement ends, so rows may refer to each other in any circle.
-    """
-    deletes = [
-        SQL("{} AS (DELETE FROM {}{} RETURNING 1)").format(
-            Identifier(f"deleted_{number}"),
-            rows_of(plan.target),
-            condition(plan.request.scope, plan.target, plan.request.timezone),
-        )
-        for number, plan in enumerate(plans)
-    ]
-    counts = [
-        SQL("(SELECT count(*) FROM {})").format(Identifier(f"deleted_{number}")) for number in range(len(plans))
-    ]
-    return SQL("WITH {} SELECT {}").format(SQL(", ").join(deletes), SQL(", ").join(counts))
-
-
-def count_scope(plan: Plan) -> Composed:
-    """Count the target's rows in scope."""
-    scope = condition(plan.request.scope, plan.target, plan.request.timezone)
-    return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.target), scope)
-
-
-def lock_children(table: TableName) -> Composed:
-    """Keep others from adding rows to a table that refers to others, until the transaction ends."""
-    return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(table))
-
-
-def any_referring(plan: Plan, reference: Reference, emptied: Plan | None) -> Composed:
-    """Ask whether a row that stays refers to one of the target's rows in scope.
-
-    Args:
-        plan: whose rows in scope go.
-        reference: the foreign key by which rows refer to them.
-        emptied: the plan of the table that has the foreign key, where its rows in scope go, too.
-    """
-    words = plan.request.scope, plan.target, plan.request.timezone
-    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
-    stays: Composable = SQL("")
-    if emptied is not None:
-        stays = outside(emptied.request.scope, emptied.target, emptied.request.timezone)
-    same = SQL(" AND ").join(
-        SQL("c.{} = p.{}").format(Identifier(own), Identifier(theirs))
-        for own, theirs in zip(reference.columns, reference.referred, strict=True)
-    )
-    return SQL(
-        "SELECT EXISTS (SELECT FROM (SELECT * FROM {parents}{scope}) AS p"
-        " JOIN (SELECT * FROM {child}{stays}) AS c ON {same})"
-    ).format(
-        parents=rows_of(plan.target),
-        scope=condition(*words),
-        child=child + name_of(reference.table),
-        stays=stays,
-        same=same,
     )
 
 

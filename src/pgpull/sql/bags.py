@@ -12,8 +12,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import Plan, Wire
 from pgpull.shapes import Shape
-from pgpull.sql.comparing import PART, PLACE, digest, sum_of
-from pgpull.sql.parts import condition, listed, outside, rows_of
+from pgpull.sql.hashing import digest, sum_of
+from pgpull.sql.parts import listed, outside, rows_of, scope_of
+from pgpull.sql.pruning import PART, PLACE
 
 WIRE: Final = Wire.BINARY
 
@@ -46,7 +47,7 @@ def _hashed(plan: Plan, shape: Shape, encoding: str, what: Composable) -> Compos
     """The rows in scope with their hashes; in the whole table, where the scope is not understood."""
     scope: Composed = Composed([])
     if shape is plan.source or plan.scope_here:
-        scope = condition(plan.request.scope, shape, plan.request.timezone)
+        scope = scope_of(plan, shape)
     return SQL("SELECT {}{} AS {} FROM {}{}").format(
         what, digest(plan.full_digest, encoding), _HASH, rows_of(shape), scope
     )

@@ -11,14 +11,15 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Digest, Image, Plan
-from pgpull.shapes import Reference, Shape
-from pgpull.sql.parts import condition, listed, name_of, rows_of, same_key, verbatim, young
+from pgpull.model import Digest, Plan
+from pgpull.shapes import Shape
+from pgpull.sql.hashing import digest, sum_of
+from pgpull.sql.parts import listed, rows_of, same_key, scope_of, verbatim, young
 
 THEIRS: Final = Identifier("pg_temp", "pgpull_theirs")
 DIFFERING: Final = Identifier("pg_temp", "pgpull_differing")
 _DIGEST: Final = Identifier("pgpull digest")
-_STATE: Final = Identifier("pgpull state")
+STATE: Final = Identifier("pgpull state")
 
 MISSING: Final = "missing"
 CHANGED: Final = "changed"
@@ -40,98 +41,6 @@ IN_BATCHES: Final = SQL("""
 
 DROP: Final = SQL("DROP TABLE IF EXISTS {}, {}").format(THEIRS, DIFFERING)
 
-# --- hashes ----------------------------------------------------------------------------------------------
-
-# For one such column there is no need to make a record of it first. All there since PostgreSQL 11.
-_OWN_HASH: Final = {
-    "int2": "hashint2extended({}, 0)",
-    "int4": "hashint4extended({}, 0)",
-    "int8": "hashint8extended({0}, {0} >> 32)",
-    "text": "hashtextextended({}, 0)",
-    "uuid": "uuid_hash_extended({}, 0)",
-}
-
-# Hashed by their bytes as text, whatever their collation takes for equal.
-_TEXTS: Final = ("bpchar", "text", "varchar")
-
-# The hash of eight bytes folds them into four first, so that int8 0 and 4294967297 have the same
-# (hashfunc.c, hashint8extended). As the bytes that they are sent as, all of them count.
-_BYTES: Final = {
-    "int8": "int8send",
-    "time": "time_send",
-    "timestamp": "timestamp_send",
-    "timestamptz": "timestamptz_send",
-}
-
-
-def digest(of: Digest, encoding: str) -> Composed:
-    """Hash columns of a row so that any two rows that differ in them get different hashes, 2^-64 aside.
-
-    A hash of the row as it stands would not do: it takes what is equal for the same, and jsonb 1.0 and 1.00,
-    numeric 1.0 and 1.00, 0 and -0 are equal. So the columns are hashed as their text, but for the types whose
-    equality is identity. Text is hashed by its bytes, whatever its collation takes for equal.
-
-    Args:
-        of: which columns, and how.
-        encoding: that of the database which is asked.
-    """
-    images = [_image(image, of, encoding) for image in of.images]
-    if not images:
-        return Composed([SQL("0::bigint")])
-    if not of.by_record:
-        return SQL("hashtextextended(ROW({})::text, 0)").format(SQL(", ").join(images))
-    if len(images) == 1 and (function := _OWN_HASH.get(of.images[0].native or "")) and not of.convert:
-        return SQL("coalesce({}, 0)").format(SQL(function).format(_plain(of.images[0])))
-    return SQL("hash_record_extended(ROW({}), 0)").format(SQL(", ").join(images))
-
-
-def sum_of(of: Digest, hashed: Composable) -> Composed:
-    """Sum up hashes so that sets of different rows have different sums, 2^-64 aside.
-
-    A record's hash is itself a sum over its columns (rowtypes.c, hash_record_extended): rows that swap the
-    values of a column would come to the same together. Hashed once more, they do not.
-    """
-    if of.by_record and len(of.images) > 1:
-        hashed = SQL('hashtextextended({}::text COLLATE "C", 0)').format(hashed)
-    return SQL("coalesce(sum({}), 0)::text").format(hashed)
-
-
-def _image(image: Image, of: Digest, encoding: str) -> Composable:
-    if image.native and image.native not in _TEXTS and of.by_record:
-        sent = _BYTES.get(image.native)
-        return SQL("{}({})").format(SQL(sent), _plain(image)) if sent else _plain(image)
-    as_text = _as_text(image)
-    if not of.convert:
-        return as_text
-    if not of.by_record:
-        return SQL("encode(convert_to({}, 'UTF8'), 'hex')").format(as_text)
-    # the bytes of a bytea are hashed as those of a text are
-    return as_text if encoding == "UTF8" else SQL("convert_to({}, 'UTF8')").format(as_text)
-
-
-def _plain(image: Image) -> Composable:
-    """The value as it is, below any domain."""
-    if image.native in _TEXTS:
-        return _as_text(image)
-    return SQL("{}::pg_catalog.{}").format(Identifier(image.column), SQL(image.native or "text"))
-
-
-def _as_text(image: Image) -> Composable:
-    column = Identifier(image.column)
-    if image.native == "bpchar":  # cast to text, it would lose the blanks at its end
-        return SQL('textin(bpcharout({})) COLLATE "C"').format(column)
-    value: Composable = column
-    if image.by_way_of == "numeric":
-        # whatever its scale; trim_scale came with PostgreSQL 13
-        value = SQL(
-            "CASE WHEN strpos({0}::numeric::text, '.') > 0"
-            " THEN rtrim(rtrim({0}::numeric::text, '0'), '.') ELSE {0}::numeric::text END"
-        ).format(column)
-    elif image.by_way_of:
-        value = SQL("{}::{}").format(column, SQL(image.by_way_of))
-    return SQL('({})::text COLLATE "C"').format(value)
-
-
 # --- either side: fingerprints ---------------------------------------------------------------------------
 
 
@@ -144,12 +53,8 @@ def fingerprint(plan: Plan, shape: Shape, encoding: str, buckets: int) -> Compos
         sum=sum_of(plan.key_digest, SQL("h")),
         digest=digest(plan.key_digest, encoding),
         rows=rows_of(shape),
-        scope=_scope(plan, shape),
+        scope=scope_of(plan, shape),
     )
-
-
-def _scope(plan: Plan, shape: Shape, *more: Composable) -> Composed:
-    return condition(plan.request.scope, shape, plan.request.timezone, more)
 
 
 def _in_buckets(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | None) -> Iterable[Composable]:
@@ -171,18 +76,18 @@ def _copy_out(plan: Plan, columns: Composable, where: Composed) -> Composed:
 def copy_keys(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | None) -> Composed:
     """Send the keys in scope, or those of some buckets of it."""
     more = _in_buckets(plan, encoding, buckets, wanted)
-    return _copy_out(plan, listed(plan.keys), _scope(plan, plan.source, *more))
+    return _copy_out(plan, listed(plan.keys), scope_of(plan, plan.source, *more))
 
 
 def copy_digests(plan: Plan, of: Digest, encoding: str) -> Composed:
     """Send the keys in scope, and a hash of each row."""
     columns = SQL("{}, {}").format(listed(plan.keys), digest(of, encoding))
-    return _copy_out(plan, columns, _scope(plan, plan.source))
+    return _copy_out(plan, columns, scope_of(plan, plan.source))
 
 
 def copy_young(plan: Plan, horizon: int) -> Composed:
     """Send the keys of the rows in scope that were written since."""
-    return _copy_out(plan, listed(plan.keys), _scope(plan, plan.source, young(horizon)))
+    return _copy_out(plan, listed(plan.keys), scope_of(plan, plan.source, young(horizon)))
 
 
 def keyed(plan: Plan, keys: Sequence[str]) -> Composed:
@@ -220,7 +125,7 @@ def copy_keyed(plan: Plan, keys: Sequence[str], *, anywhere: bool = False) -> Co
     return SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT {})").format(
         listed(plan.columns),
         rows_of(plan.source),
-        SQL(" WHERE ") + which if anywhere else _scope(plan, plan.source, which),
+        SQL(" WHERE ") + which if anywhere else scope_of(plan, plan.source, which),
         SQL(plan.wire.value),
     )
 
@@ -243,7 +148,7 @@ def create_theirs(plan: Plan) -> Composed:
 def create_differing(plan: Plan) -> Composed:
     """Make *differing*, empty."""
     return SQL("CREATE TEMP TABLE pgpull_differing AS SELECT {}, ''::text AS {} FROM {} WITH NO DATA").format(
-        listed(plan.keys), _STATE, rows_of(plan.target)
+        listed(plan.keys), STATE, rows_of(plan.target)
     )
 
 
@@ -255,7 +160,7 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
     out of scope here and in scope there differs.
     """
     absent: Composable = SQL("t.{} IS NULL").format(_DIGEST)
-    if _scope(plan, plan.target).as_string(None) and plan.scope_here:
+    if scope_of(plan, plan.target).as_string(None) and plan.scope_here:
         absent = SQL("{} AND NOT {}").format(absent, _here(plan))
     return SQL(
         "CREATE TEMP TABLE pgpull_differing AS"
@@ -267,12 +172,12 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
         absent=absent,
         missing=Literal(MISSING),
         changed=Literal(CHANGED),
-        state=_STATE,
+        state=STATE,
         stage=THEIRS,
         keys=listed(plan.keys),
         digest=digest(of, encoding),
         rows=rows_of(plan.target),
-        scope=_scope(plan, plan.target) if plan.scope_here else SQL(""),
+        scope=scope_of(plan, plan.target) if plan.scope_here else SQL(""),
         same_key=same_key(plan.the_key),
         hash=_DIGEST,
     )
@@ -330,7 +235,7 @@ def find_extra(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | 
     """Note the keys in scope here that the source did not send."""
     more = _in_buckets(plan, encoding, buckets, wanted)
     ours = SQL("(SELECT {} FROM {}{}) AS t").format(
-        listed(plan.keys), rows_of(plan.target), _scope(plan, plan.target, *more)
+        listed(plan.keys), rows_of(plan.target), scope_of(plan, plan.target, *more)
     )
     return _insert(
         plan,
@@ -343,7 +248,7 @@ def find_extra(plan: Plan, encoding: str, buckets: int, wanted: Sequence[int] | 
 def absent_fingerprint(plan: Plan, encoding: str, buckets: int) -> Composed:
     """Count and sum up the hashes of the keys in *theirs* that the target does not have in scope."""
     ours = SQL("SELECT FROM (SELECT {} FROM {}{}) AS t WHERE {}").format(
-        listed(plan.keys), rows_of(plan.target), _scope(plan, plan.target), same_key(plan.the_key)
+        listed(plan.keys), rows_of(plan.target), scope_of(plan, plan.target), same_key(plan.the_key)
     )
     return SQL(
         "SELECT h & {mask}, count(*), {sum}"
@@ -357,19 +262,19 @@ def absent_fingerprint(plan: Plan, encoding: str, buckets: int) -> Composed:
     )
 
 
-COUNT_STATES: Final = SQL("SELECT {}, count(*) FROM {} GROUP BY 1").format(_STATE, DIFFERING)
+COUNT_STATES: Final = SQL("SELECT {}, count(*) FROM {} GROUP BY 1").format(STATE, DIFFERING)
 
 
 def forget_those_there(plan: Plan) -> Composed:
     """Take out of the extra keys those that the source sent: it has them, outside of the scope."""
     return SQL("DELETE FROM {} AS t USING {} AS s WHERE t.{} = {} AND {}").format(
-        DIFFERING, THEIRS, _STATE, Literal(EXTRA), same_key(plan.the_key)
+        DIFFERING, THEIRS, STATE, Literal(EXTRA), same_key(plan.the_key)
     )
 
 
 def in_state(state: str) -> Composed:
     """The keys that differ in one way; a table and a condition."""
-    return SQL("{} AS s WHERE s.{} = {}").format(DIFFERING, _STATE, Literal(state))
+    return SQL("{} AS s WHERE s.{} = {}").format(DIFFERING, STATE, Literal(state))
 
 
 def key_batches(plan: Plan, which: Composed, rows: int, cursor: str) -> Composed:
@@ -408,92 +313,6 @@ def close(cursor: str) -> Composed:
 def differing_keys(plan: Plan, most: int | None = None) -> Composed:
     """Spell out the keys that differ, and how, sorted."""
     texts = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in plan.keys)
-    return SQL("SELECT {}, {} FROM {} ORDER BY 1, {}").format(_STATE, texts, DIFFERING, listed(plan.keys)) + (
+    return SQL("SELECT {}, {} FROM {} ORDER BY 1, {}").format(STATE, texts, DIFFERING, listed(plan.keys)) + (
         SQL(" LIMIT {}").format(Literal(most)) if most is not None else SQL("")
     )
-
-
-# --- rows that only the target has -----------------------------------------------------------------------
-
-
-def extra(plan: Plan) -> Identifier:
-    """The table of the keys that only the target has: it outlives the next comparison."""
-    return Identifier("pg_temp", f"pgpull_extra_{plan.place}")
-
-
-def drop_extra(plan: Plan) -> Composed:
-    """Forget which keys are extra."""
-    return SQL("DROP TABLE IF EXISTS {}").format(extra(plan))
-
-
-def create_extra(plan: Plan) -> Composed:
-    """Put the extra keys aside."""
-    return SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} AS s WHERE s.{} = {}").format(
-        Identifier(f"pgpull_extra_{plan.place}"), listed(plan.keys), DIFFERING, _STATE, Literal(EXTRA)
-    )
-
-
-PLACE: Final = "pgpull place"
-PART: Final = "pgpull part"
-"""Where a row stands that has no key: a place may be taken in several partitions."""
-
-
-def _same_as_extra(plan: Plan, row: str, other: str) -> Composed:
-    pairs = [(name, name) for name in plan.keys] or [("ctid", PLACE), ("tableoid", PART)]
-    return SQL(" AND ").join(
-        SQL("{} = {}").format(Identifier(other, name), Identifier(row, column)) for column, name in pairs
-    )
-
-
-def is_not_extra(plan: Plan, row: str) -> Composed:
-    """The condition that a row is none of the extra ones."""
-    return SQL("NOT EXISTS (SELECT FROM {} AS g WHERE {})").format(extra(plan), _same_as_extra(plan, row, "g"))
-
-
-def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Composed:
-    """Take out of the extra keys those that another row refers to which is not to be deleted as well.
-
-    Args:
-        plan: whose rows are to be deleted.
-        reference: the foreign key by which rows refer to them.
-        goes: the plan of the table that has the foreign key, where extra rows of it are deleted, too.
-    """
-    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
-    refers = SQL(" AND ").join(
-        SQL("c.{} = t.{}").format(Identifier(own), Identifier(theirs))
-        for own, theirs in zip(reference.columns, reference.referred, strict=True)
-    )
-    stays = SQL(" AND ") + is_not_extra(goes, "c") if goes is not None else SQL("")
-    return SQL(
-        "DELETE FROM {extra} AS s USING {rows} AS t"
-        " WHERE {same} AND EXISTS (SELECT FROM {child} AS c WHERE {refers}{stays})"
-    ).format(
-        extra=extra(plan),
-        rows=rows_of(plan.target),
-        same=_same_as_extra(plan, "t", "s"),
-        child=child + name_of(reference.table),
-        refers=refers,
-        stays=stays,
-    )
-
-
-def _is_extra(plan: Plan) -> Composed:
-    columns, names = (plan.keys, plan.keys) if plan.key else (("ctid", "tableoid"), (PLACE, PART))
-    return SQL("({}) IN (SELECT {} FROM {})").format(listed(columns), listed(names), extra(plan))
-
-
-def delete_extra(plans: Sequence[Plan]) -> Composed:
-    """Delete the rows of the extra keys, if they still are in scope; tell of each plan how many there were.
-
-    One statement does it for all, as rows may refer to each other in a circle.
-    """
-    deletes = [
-        SQL("{} AS (DELETE FROM {}{} RETURNING 1)").format(
-            Identifier(f"deleted_{plan.place}"),
-            rows_of(plan.target),
-            _scope(plan, plan.target, _is_extra(plan)),
-        )
-        for plan in plans
-    ]
-    counts = [SQL("(SELECT count(*) FROM {})").format(Identifier(f"deleted_{p.place}")) for p in plans]
-    return SQL("WITH {} SELECT {}").format(SQL(", ").join(deletes), SQL(", ").join(counts))

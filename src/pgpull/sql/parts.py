@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Scope, Stretch, Window
+from pgpull.model import Plan, Scope, Stretch, Window
 from pgpull.shapes import Column, Key, Shape, TableName
 
 # --- names and lists -------------------------------------------------------------------------------------
@@ -118,6 +118,17 @@ def condition(scope: Scope, shape: Shape, timezone: str, more: Iterable[Composab
     """Return the scope, and whatever more is asked of a row, as `` WHERE ...``, or nothing for all rows."""
     filters = [*_filters(scope, shape, timezone), *more]
     return SQL(" WHERE ") + SQL(" AND ").join(filters) if filters else Composed([])
+
+
+def scope_of(plan: Plan, shape: Shape, *more: Composable) -> Composed:
+    """Return the WHERE clause of a plan's scope on either side; nothing where there is nothing to narrow.
+
+    Args:
+        plan: has the scope.
+        shape: of the side that is asked.
+        more: further conditions.
+    """
+    return condition(plan.request.scope, shape, plan.request.timezone, more)
 
 
 def outside(scope: Scope, shape: Shape, timezone: str) -> Composed:

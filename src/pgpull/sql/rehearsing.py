@@ -11,8 +11,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from pgpull.model import OnConflict, Plan
 from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
-from pgpull.sql.comparing import is_not_extra
-from pgpull.sql.parts import condition, listed, name_of, outside, rows_of, same_key, verbatim
+from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, scope_of, verbatim
+from pgpull.sql.pruning import is_not_extra
 from pgpull.sql.relating import to_move
 
 TRIAL: Final = TableName("pg_temp", "pgpull_trial")
@@ -247,7 +247,7 @@ def count_there(plan: Plan) -> Composed:
 
 def count_source(plan: Plan) -> Composed:
     """Count the rows in scope on the source."""
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    scope = scope_of(plan, plan.source)
     return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.source), scope)
 
 

@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from pgpull.model import OnConflict, Plan
 from pgpull.relations import Link
 from pgpull.sql.comparing import THEIRS, keyed
-from pgpull.sql.parts import condition, listed, outside, rows_of, same_key, verbatim
+from pgpull.sql.parts import listed, outside, rows_of, same_key, scope_of, verbatim
 
 _ROUND = Identifier("pgpull round")
 _DOWN = Identifier("pgpull down")
@@ -46,7 +46,7 @@ def index(plan: Plan) -> Composed:
 
 def in_scope(plan: Plan) -> Composed:
     """The rows in a plan's scope."""
-    scope = condition(plan.request.scope, plan.source, plan.request.timezone)
+    scope = scope_of(plan, plan.source)
     return SQL("SELECT * FROM {}{}").format(rows_of(plan.source), scope)
 
 
