@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -47,6 +49,7 @@ class Load:
 def main(
     rows: Annotated[list[int] | None, typer.Option(help="How many messages. Repeatable, upwards.")] = None,
     jobs: Annotated[list[int] | None, typer.Option(help="How many workers. Repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times all take turns.")] = 1,
     near: Annotated[bool, typer.Option(help="Whether to load from a server close by.")] = True,
     far: Annotated[bool, typer.Option(help="Whether to load over a line of 20 ms as well.")] = True,
     folder: Annotated[Path | None, typer.Option(help="Where the servers live (default: temporary).")] = None,
@@ -63,8 +66,7 @@ def main(
                 messages.make_up_to(pair.source, count)
             whole = messages.extent(pair.source)
             for delay in delays:
-                # the pipe last: who comes first finds a cold source, and no files for its journal
-                loads += _loads(pair, whole, delay, [*(jobs or [1, 2, 3, 4]), 0])
+                loads += _loads(pair, whole, delay, [0, *(jobs or [1, 2, 3, 4])] * rounds)
     console.print(_as_table(loads))
     if json_file:
         json_file.write_text(json.dumps([asdict(load) for load in loads], indent=2) + "\n")
@@ -73,6 +75,8 @@ def main(
 def _loads(pair: Pair, whole: Extent, delay: float, jobs: Sequence[int]) -> Iterator[Load]:
     with line_to(pair.source.url, delay) if delay else nullcontext() as line:
         there = replace(pair, source=replace(pair.source, url=line.url)) if line else pair
+        # Unmeasured: who comes first finds a cold source, no files for the journal, and no room on the disk yet.
+        _load(pair, whole, delay=0, jobs=0)
         for number in jobs:
             load = _load(there, whole, delay, number)
             console.print(_named(load), f"{load.seconds:.2f} s  exact: {load.exact}")
@@ -113,7 +117,7 @@ def _named_so(rows: int, delay: float, jobs: int) -> str:
 
 
 def _as_table(loads: Sequence[Load]) -> Table:
-    table = Table(title="first loads", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title="first loads, medians", box=box.SIMPLE_HEAD, padding=0)
     for heading in (
         "messages",
         "there and\nback ms",
@@ -125,17 +129,21 @@ def _as_table(loads: Sequence[Load]) -> Table:
         "exact",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    pipes = {(load.rows, load.delay): load.seconds for load in loads if not load.jobs}
+    alike = defaultdict[tuple[int, float, int], list[Load]](list)
     for load in loads:
+        alike[load.rows, load.delay, load.jobs].append(load)
+    seconds = {case: median(load.seconds for load in some) for case, some in alike.items()}
+    for (rows, delay, jobs), some in alike.items():
+        cpu = [load.source_cpu_seconds for load in some if load.source_cpu_seconds is not None]
         table.add_row(
-            f"{load.rows:,}",
-            f"{load.delay * 1000:.0f}",
-            str(load.jobs or "pipe"),
-            f"{load.seconds:.2f}",
-            f"{load.seconds / pipes[load.rows, load.delay]:.2f}",
-            "" if load.source_cpu_seconds is None else f"{load.source_cpu_seconds:.1f}",
-            f"{load.peak_bytes / 1e6:.0f}",
-            "yes" if load.exact else "NO",
+            f"{rows:,}",
+            f"{delay * 1000:.0f}",
+            str(jobs or "pipe"),
+            f"{seconds[rows, delay, jobs]:.2f}",
+            f"{seconds[rows, delay, jobs] / seconds[rows, delay, 0]:.2f}",
+            f"{median(cpu):.1f}" if cpu else "",
+            f"{max(load.peak_bytes for load in some) / 1e6:.0f}",
+            "yes" if all(load.exact for load in some) else "NO",
         )
     return table
 

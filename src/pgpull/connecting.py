@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Final
 
 import psycopg
@@ -147,27 +148,29 @@ def answered(side: str, within: float | None) -> Iterator[Watch]:
         timer.cancel()
 
 
-def connect(side: str, endpoint: Endpoint, watch: Watch, **mode: Any) -> sqlalchemy.Connection:
+_watching: ContextVar[Watch] = ContextVar("watching")
+"""Who watches the connection that is being opened, as an engine knows only how it once was made."""
+
+
+def connect(
+    side: str, endpoint: Endpoint, watch: Watch, engine: sqlalchemy.Engine | None = None, **mode: Any
+) -> sqlalchemy.Connection:
     """Have SQLAlchemy's engine open a connection.
 
     Args:
         side: which one it is, for errors.
         endpoint: where it is.
         watch: gets the driver's connection as soon as there is one.
+        engine: one that has been there before; a new one asks the server six things first.
         mode: SQLAlchemy's execution options.
 
     Raises:
         ConnectFailed: it cannot be reached or does not let us in.
         ReadEnded: a standby lets us in, and has to keep up.
     """
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: watch(open_line(side, endpoint)),
-        poolclass=NullPool,
-        use_native_hstore=False,
-    )
+    before = _watching.set(watch)
     try:
-        return engine.connect().execution_options(**mode)
+        return (engine or _engine(side, endpoint)).connect().execution_options(**mode)
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.errors.SerializationFailure):
             with translated(side):
@@ -175,6 +178,17 @@ def connect(side: str, endpoint: Endpoint, watch: Watch, **mode: Any) -> sqlalch
         raise connect_failed(side, endpoint, error.orig) from error.orig
     except (psycopg.Error, OSError) as error:
         raise connect_failed(side, endpoint, error) from error
+    finally:
+        _watching.reset(before)
+
+
+def _engine(side: str, endpoint: Endpoint) -> sqlalchemy.Engine:
+    return sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _watching.get()(open_line(side, endpoint)),
+        poolclass=NullPool,
+        use_native_hstore=False,
+    )
 
 
 def open_line(side: str, endpoint: Endpoint) -> Line:

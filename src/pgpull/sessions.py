@@ -24,7 +24,6 @@ from pgpull.connecting import (
     ALWAYS,
     APPLICATION,
     Line,
-    Watch,
     answered,
     connect,
     disconnect,
@@ -68,9 +67,6 @@ _ARCHIVE_TIMEOUTS: Final[Mapping[str, str]] = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "0",
 }
-
-# Where the server's system cannot tell that a client is gone, it takes no value but 0.
-_SOURCE_CHECKS: Final[Mapping[str, str]] = {"client_connection_check_interval": "10s"}
 
 OLDEST: Final = 12
 """The oldest major version whose catalog has what we ask for (pg_attribute.attgenerated)."""
@@ -144,15 +140,9 @@ def _session(side: str, endpoint: Endpoint, link: sqlalchemy.Connection) -> Sess
             f"{side} is PostgreSQL {connection.info.server_version // 10_000}",
             f"pgpull needs {OLDEST} or newer on both sides",
         )
-    row = connection.execute(questions.IDENTITY).fetchone()
-    assert row is not None
-    return Session(side, endpoint, link, connection, Identity(*(*row, _system(connection))))
-
-
-def _system(connection: psycopg.Connection) -> str | None:
-    allowed = connection.execute(questions.MAY_KNOW_SYSTEM).fetchone()
-    row = connection.execute(questions.SYSTEM).fetchone() if allowed and allowed[0] else None
-    return row[0] if row else None
+    [[known], [(may_know,)]] = ask_together(connection, [questions.IDENTITY, questions.MAY_KNOW_SYSTEM])
+    row = connection.execute(questions.SYSTEM).fetchone() if may_know else None
+    return Session(side, endpoint, link, connection, Identity(*(*known, row[0] if row else None)))
 
 
 @contextmanager
@@ -164,6 +154,7 @@ def open_source(
     pace: Pace = NO_PACE,
     within: float | None = None,
     substitute: Substitute | None = None,
+    engine: sqlalchemy.Engine | None = None,
 ) -> Iterator[Session]:
     """Open the server's database, only to read: one transaction, one instant, until the block ends.
 
@@ -174,6 +165,7 @@ def open_source(
         pace: holds those back who read it.
         within: seconds in which it has to be open; None for as long as it takes.
         substitute: the archive that stands in its place: then it is the target's database that is opened.
+        engine: that of another session there.
 
     Raises:
         ConnectFailed: it cannot be reached, does not let us in, or would let us write.
@@ -181,7 +173,10 @@ def open_source(
     """
     side = SOURCE if substitute is None else TARGET
     with answered(side, within) as watch:
-        session = _begun(side, endpoint, watch, share, at)
+        link = connect(
+            side, endpoint, watch, engine, isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        session = _begun(side, endpoint, link, share, at)
     session.pace = pace
     if substitute is not None:
         session.substitute = substitute
@@ -192,14 +187,11 @@ def open_source(
         session.close()
 
 
-def _begun(side: str, endpoint: Endpoint, watch: Watch, share: bool, at: str | None) -> Session:
-    link = connect(side, endpoint, watch, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+def _begun(side: str, endpoint: Endpoint, link: sqlalchemy.Connection, share: bool, at: str | None) -> Session:
     connection = driver_of(link)
     try:
         with translated(side, connection):
-            if at is not None:
-                connection.execute(sql.see(at))
-            snapshot = _begin(connection, side, share)
+            snapshot = _begin(connection, side, share, at)
             if endpoint.mask_key:
                 connection.execute(LET_MASK, (endpoint.mask_key,))
             session = _session(SOURCE, endpoint, link)
@@ -211,24 +203,25 @@ def _begun(side: str, endpoint: Endpoint, watch: Watch, share: bool, at: str | N
         raise
 
 
-def _begin(connection: psycopg.Connection, side: str, share: bool) -> str | None:
+def _begin(connection: psycopg.Connection, side: str, share: bool, at: str | None) -> str | None:
     """Set what holds in the source's transaction; return the name of its instant, if it is to be shared."""
-    connection.execute(sql.pin(_FORMS, in_transaction=True))
+    timeouts = sql.pin_where_unlimited(_SOURCE_TIMEOUTS)
     if side == TARGET:
-        connection.execute(sql.pin(_ARCHIVE_TIMEOUTS, in_transaction=True))
-    else:
-        connection.execute(sql.pin_where_unlimited(_SOURCE_TIMEOUTS))
-    with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
-        connection.execute(sql.pin_where_unlimited(_SOURCE_CHECKS))
-    if not share:
-        return None
+        timeouts = sql.pin(_ARCHIVE_TIMEOUTS, in_transaction=True)
     try:
-        row = connection.execute(sql.SHARE).fetchone()
+        with connection.pipeline():  # one word there and back
+            if at is not None:
+                connection.execute(sql.see(at))
+            connection.execute(sql.pin(_FORMS, in_transaction=True))
+            connection.execute(timeouts)
+            connection.execute(sql.CHECK_ON_US)
+            shared = connection.execute(sql.SHARE) if share else None
+        row = shared.fetchone() if shared else None
     except psycopg.Error as error:
-        if is_lost(error, connection):
+        if is_lost(error, connection) or not share:
             raise
         connection.rollback()  # it cannot be tried behind a savepoint: subtransactions share nothing
-        return _begin(connection, side, share=False)
+        return _begin(connection, side, share=False, at=at)
     return row[0] if row else None
 
 

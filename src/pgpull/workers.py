@@ -101,7 +101,12 @@ def _one_more_target(target: Session, leaving: ExitStack) -> Session:
 def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
     ours = _one_more_target(target, leaving)
     theirs = open_source(
-        source.endpoint, at=source.snapshot, pace=source.pace, within=_SOON, substitute=source.substitute
+        source.endpoint,
+        at=source.snapshot,
+        pace=source.pace,
+        within=_SOON,
+        substitute=source.substitute,
+        engine=source.link.engine,
     )
     return Worker(leaving.enter_context(theirs), ours)
 
@@ -121,7 +126,9 @@ def readers(source: Session, jobs: int) -> Iterator[Sequence[Session]]:
     with ExitStack() as leaving:
         while source.snapshot and len(sessions) < min(jobs, source.most):
             at = source.snapshot
-            more = open_source(source.endpoint, at=at, pace=source.pace, within=_SOON)
+            more = open_source(
+                source.endpoint, at=at, pace=source.pace, within=_SOON, engine=source.link.engine
+            )
             try:
                 sessions.append(leaving.enter_context(more))
             except PgpullError as error:
