@@ -75,7 +75,7 @@ def main(
 def _loads(pair: Pair, whole: Extent, delay: float, jobs: Sequence[int]) -> Iterator[Load]:
     with line_to(pair.source.url, delay) if delay else nullcontext() as line:
         there = replace(pair, source=replace(pair.source, url=line.url)) if line else pair
-        # Unmeasured: who comes first finds a cold source, no files for the journal, and no room on the disk yet.
+        # unmeasured: who comes first finds a cold source, no files for the journal, and no room on the disk yet
         _load(pair, whole, delay=0, jobs=0)
         for number in jobs:
             load = _load(there, whole, delay, number)

@@ -36,6 +36,7 @@ MakeProxy = Callable[..., Proxy]
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Share out small tables, too, and make the pauses between tries short."""
     monkeypatch.setattr(parting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(parting, "LEAST_BYTES", 1)
     monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 

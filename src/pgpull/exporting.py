@@ -197,8 +197,9 @@ def _tasks(source: Session, table: Packed, jobs: int) -> Iterator[_Task]:
     parts: tuple[Part, ...] = ()
     if jobs > 1 and source.snapshot is not None:
         pages, size = scoping.extent_of(source, table.plan.source)
-        if size * parting.share(table.plan) >= parting.WORTH_BYTES:
-            parts = parts_of(source, table.plan, pages, jobs)
+        read = size * parting.share(table.plan)
+        if read >= parting.WORTH_BYTES:
+            parts = parts_of(source, table.plan, pages, parting.how_many(read, jobs))
     yield from (_Task(table, part) for part in (parts if len(parts) > 1 else (None,)))
 
 

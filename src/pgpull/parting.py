@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pgpull.model import OnConflict, Part, Plan, Strategy, Wire
+from pgpull.model import BATCH_BYTES, OnConflict, Part, Plan, Strategy, Wire
 from pgpull.objecting import held_triggers
 from pgpull.shapes import Column
 
@@ -13,7 +13,10 @@ WORTH_BYTES = 16 * 1024 * 1024
 """From here on, a second worker saves more than the 30 ms that it takes to have him, or a little more."""
 
 _PARTS_A_JOB = 16
-"""So many that the last ones end together, and so few that none is too small to be read ahead."""
+"""So many that the last ones end together."""
+
+LEAST_BYTES = BATCH_BYTES
+"""A part that is smaller than a batch costs a commit and a word there and back, which is more than it saves."""
 
 _PAGES_FROM = 14
 """The first major version that finds rows by a range of pages (release notes: TID Range Scan)."""
@@ -62,26 +65,36 @@ def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
     return "" if shared else "the server lets no other session see the same instant"
 
 
-def page_parts(pages: int, jobs: int) -> tuple[Part, ...]:
+def how_many(size: float, jobs: int) -> int:
+    """Return into how many parts some rows are cut.
+
+    Args:
+        size: their bytes.
+        jobs: how many workers share them out.
+    """
+    return max(jobs, min(jobs * _PARTS_A_JOB, int(size // LEAST_BYTES)))
+
+
+def page_parts(pages: int, many: int) -> tuple[Part, ...]:
     """Cut a table by its pages; rows of a partitioned table by theirs, in all partitions at once.
 
     Args:
         pages: how many it has. What was added since lies in the last part, which has no end.
-        jobs: how many workers share them out.
+        many: into how many parts, at most.
     """
-    step = -(-pages // (jobs * _PARTS_A_JOB)) or 1
+    step = -(-pages // many) or 1
     return _parts("ctid", "tid", [f"({page},0)" for page in range(step, pages, step)])
 
 
-def window_parts(column: Column, cuts: Sequence[str], jobs: int) -> tuple[Part, ...]:
+def window_parts(column: Column, cuts: Sequence[str], many: int) -> tuple[Part, ...]:
     """Cut a window between values that lie about evenly in it.
 
     Args:
         column: that the window stands on.
         cuts: the values, in order.
-        jobs: how many workers share the parts out.
+        many: into how many parts, about.
     """
-    step = -(-len(cuts) // (jobs * _PARTS_A_JOB)) or 1
+    step = -(-len(cuts) // many) or 1
     return _parts(column.name, column.type.base, cuts[step - 1 :: step])
 
 

@@ -51,7 +51,8 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
         pages, size = 0, plan.estimate.bytes if plan.estimate else 0
     else:
         pages, size = scoping.extent_of(source, plan.source)
-    if size * parting.share(plan) < parting.WORTH_BYTES:
+    moved = size * parting.share(plan)
+    if moved < parting.WORTH_BYTES:
         return plan
     unique = bool(unique_beside_key(plan, catalog.rules_of(target, plan.table)))
     alone = parting.one_alone(plan, shared=source.snapshot is not None, unique=unique)
@@ -59,20 +60,21 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
         return replace(plan, alone=alone, jobs=1 if alone else min(jobs, parting.batches(plan)))
     parts: tuple[Part | Leaf, ...] = ()
     if not alone:
-        parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, jobs)
+        many = parting.how_many(moved, jobs)
+        parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, many)
     if len(parts) < 2:
         return replace(plan, alone=alone or f"nobody knows where to cut what {plan.access} finds")
     return replace(plan, parts=parts, jobs=min(jobs, len(parts)))
 
 
-def parts_of(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, ...]:
+def parts_of(source: Session, plan: Plan, pages: int, many: int) -> tuple[Part, ...]:
     """Cut the rows in scope where the source finds them fastest: by pages, or by the window's column.
 
     Args:
         source: the server.
         plan: what is read of the table.
         pages: how many the table has.
-        jobs: how many workers share the parts out.
+        many: into how many parts.
 
     Returns:
         The parts; none where nobody knows where to cut.
@@ -81,12 +83,12 @@ def parts_of(source: Session, plan: Plan, pages: int, jobs: int) -> tuple[Part, 
         ConnectionLost: the connection went away.
     """
     if parting.by_pages(plan, source.identity.major):
-        return parting.page_parts(pages, jobs)
+        return parting.page_parts(pages, many)
     window = plan.request.scope.window
     column = plan.source.column(window.column) if window else None
     if window is None or column is None:
         return ()
-    return parting.window_parts(column, scoping.cuts_of(source, plan, window), jobs)
+    return parting.window_parts(column, scoping.cuts_of(source, plan, window), many)
 
 
 class _Dealt:
