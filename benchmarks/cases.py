@@ -28,6 +28,7 @@ class Start(Enum):
 
     EMPTY = "the target is empty"
     SAME = "both sides are the same"
+    GAPS = "the target lacks three rows in ten"
     MIXED = "since both sides were the same, 1 % of the source's rows have changed, and 1 % more are new"
 
 
@@ -49,6 +50,7 @@ CASES = (
     Case("pgpull", "pgpull into the empty table"),
     Case("dump", "pg_dump -Fc | pg_restore"),
     Case("naive", "fetchall, INSERT ON CONFLICT", once=True),
+    Case("gaps", "pgpull, where three rows in ten are missing", Start.GAPS),
     Case("skip", "pgpull again, nothing new, skip", Start.SAME),
     Case("update", "pgpull again, nothing new, update by row versions", Start.SAME, versions=True),
     Case("update-hashes", "pgpull again, nothing new, update by hashes alone", Start.SAME),
@@ -75,6 +77,7 @@ def commands(name: str, pair: Pair) -> list[list[str]]:
         "pgpull": [_pgpull()],
         "dump": _dump(pair),
         "naive": [[sys.executable, str(NAIVE)]],
+        "gaps": [_pgpull()],
         "skip": [[*_pgpull(), "--on-conflict", "skip"]],
         "update": [by_versions],
         "update-hashes": [by_hashes],

@@ -100,6 +100,9 @@ from (select *, %(first)s - 1 + row_number() over () as i
 DISTINCT = 1_000_000
 """So many messages have texts of their own in the largest tables."""
 
+# Three rows in ten, wherever they are in the table.
+GAPS = "uuid_hash_extended(message_id, 1) & 1023 < 307"
+
 # One row in a hundred, wherever it is in the table.
 CHOSEN = "mod(uuid_hash_extended(message_id, 0), 100) = 0"
 
@@ -168,6 +171,11 @@ def _there(server: Server) -> int:
     if not server.ask(f"select to_regclass('{TABLE}') is not null"):
         return 0
     return int(server.ask(f"select count(*) from {TABLE}"))
+
+
+def make_gaps(server: Server) -> int:
+    """Delete three rows in ten, and return how many these were."""
+    return server.tell(f"delete from {TABLE} where {GAPS}")
 
 
 def change_some(server: Server, rows: int, text: Text = Text.LETTERS) -> Written:

@@ -32,6 +32,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How many times all cases take turns.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="A case to run. Repeatable.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A case to leave out. Repeatable.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="How many workers (default: pgpull's own).")] = None,
     text: Annotated[Text, typer.Option(help="What the messages say; only prose compresses.")] = Text.LETTERS,
     folder: Annotated[Path | None, typer.Option(help="Where the servers live (default: temporary).")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the databases for another run.")] = False,
@@ -44,7 +45,7 @@ def main(
     cases = chosen(only or [], skip or [])
     with databases(folder, keep, programs) as pair:
         fill(pair, rows, text)
-        runs = list(Turns(pair, rows, text).take(cases, rounds))
+        runs = list(Turns(pair, rows, text, jobs).take(cases, rounds))
     console.print(as_tables(cases, runs, rows))
     if json_file:
         report = {"rows": rows, "text": text, "tuning": TUNING, "runs": [asdict(run) for run in runs]}
@@ -64,10 +65,11 @@ def fill(pair: Pair, rows: int, text: Text = Text.LETTERS) -> None:
 class Turns:
     """All cases taking turns; each finds both sides as if it were the only one."""
 
-    def __init__(self, pair: Pair, rows: int, text: Text) -> None:
+    def __init__(self, pair: Pair, rows: int, text: Text, jobs: int | None) -> None:
         self._pair = pair
         self._rows = rows
         self._text = text
+        self._jobs = jobs
         self._same = messages.extent(pair.source)
 
     def take(self, cases: Sequence[Case], rounds: int) -> Iterator[Run]:
@@ -90,27 +92,31 @@ class Turns:
         messages.change_back(self._pair.source, self._rows)
 
     def _one(self, case: Case, number: int) -> Run:
-        self._bring_together(case)
+        missing = self._bring_together(case)
         if case.start is not Start.MIXED:
-            wanted = Written(inserted=self._rows if case.start is Start.EMPTY else 0)
-            return self._measured(case, number, wanted, self._same)
+            return self._measured(case, number, Written(inserted=missing), self._same)
         try:
             wanted = messages.change_some(self._pair.source, self._rows, self._text)
             return self._measured(case, number, wanted, messages.extent(self._pair.source))
         finally:
             messages.change_back(self._pair.source, self._rows)
 
-    def _bring_together(self, case: Case) -> None:
-        """Empty the target, or see that it has what the source has, and that this is known where it may be."""
+    def _bring_together(self, case: Case) -> int:
+        """Have the target as a case finds it, and return how many rows it lacks.
+
+        Where it has what the source has, this is known if it may be.
+        """
         target = self._pair.target
         if case.start is Start.EMPTY:
             target.tell(f"truncate {messages.TABLE}")
-            return
+            return self._rows
         if messages.extent(target) != self._same:
             self._refill()
+        missing = messages.make_gaps(target) if case.start is Start.GAPS else 0
         messages.vacuum(target)
         if case.versions:
             measure(commands(PRIMER, self._pair), self._pair)
+        return missing
 
     def _refill(self) -> None:
         """Give the target every row, in the quickest way."""
@@ -124,7 +130,7 @@ class Turns:
             server.tell("checkpoint")  # writes out what it still holds back
         wal = target.wal_position()
         before = self._cpu_seconds()
-        taken = measure(commands(case.name, self._pair), self._pair)
+        taken = measure(self._commands(case), self._pair)
         source_cpu, target_cpu = map(since, before, self._cpu_seconds())
         failed = any(taken["codes"])
         return Run(
@@ -142,6 +148,12 @@ class Turns:
             failed=failed,
             equal=messages.extent(target) == end,
         )
+
+    def _commands(self, case: Case) -> list[list[str]]:
+        pipeline = commands(case.name, self._pair)
+        if self._jobs and "pgpull" in pipeline[-1]:
+            pipeline[-1] += ["--jobs", str(self._jobs)]
+        return pipeline
 
     def _cpu_seconds(self) -> tuple[float | None, float | None]:
         return self._pair.source.cpu_seconds(), self._pair.target.cpu_seconds()
