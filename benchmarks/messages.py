@@ -218,7 +218,7 @@ def is_as_made(server: Server, rows: int, text: Text) -> bool:
         return False
     question = f"select count(*), count(*) filter (where annotations ? 'edited') from {TABLE}"
     line_breaks = (
-        rf"select bool_or(strpos(parts::text, '\n') > 0) from (select parts from {TABLE} limit 100) as some"
+        rf"select bool_or(strpos(parts::text, '\n') > 0) from (select parts from {TABLE} limit 100) as first"
     )
     return server.ask_row(question) == (rows, 0) and server.ask(line_breaks) == (text is Text.PROSE)
 
