@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, cast
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tenacity import wait_fixed
 
 from pgpull import Report, Stopped, Summary, Tally, parting, patience, pull, pull_tables
@@ -315,6 +318,27 @@ def test_a_cut_beside_others_loses_and_doubles_nothing(
     summary = pulled_all(dozen, way={"jobs": 3, "retries": 3, "listener": Cut()}, **words)
     assert summary.tally == Tally(1200, inserted=1200)
     assert all(dozen.same(table) for table in ALL)
+
+
+@given(
+    pages=st.integers(1, 10**7),
+    size=st.integers(0, 2**45),
+    jobs=st.integers(2, 16),
+    least=st.integers(1, 2**23),
+)
+def test_parts_cover_a_table_once_and_do_not_grow_to_its_end(
+    pages: int, size: int, jobs: int, least: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parting, "LEAST_BYTES", least)
+        parts = parting.page_parts(pages, size, jobs)
+    assert parts[0].first is None
+    assert parts[-1].end is None
+    assert all(part.end == following.first for part, following in pairwise(parts))
+    places = [0, *(int((part.first or "").strip("()").split(",")[0]) for part in parts[1:]), pages]
+    sizes = [end - start for start, end in pairwise(places)]
+    assert min(sizes) > 0
+    assert all(following <= part for part, following in pairwise(sizes))
 
 
 # --- where one has to do it alone ------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def _tasks(source: Session, table: Packed, jobs: int) -> Iterator[_Task]:
         pages, size = scoping.extent_of(source, table.plan.source)
         read = size * parting.share(table.plan)
         if read >= parting.WORTH_BYTES:
-            parts = parts_of(source, table.plan, pages, parting.how_many(read, jobs))
+            parts = parts_of(source, table.plan, pages, read, jobs)
     yield from (_Task(table, part) for part in (parts if len(parts) > 1 else (None,)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from pgpull.model import BATCH_BYTES, OnConflict, Part, Plan, Strategy, Wire
@@ -12,8 +12,8 @@ from pgpull.shapes import Column
 WORTH_BYTES = 16 * 1024 * 1024
 """From here on, a second worker saves more than the 30 ms that it takes to have him, or a little more."""
 
-_PARTS_A_JOB = 16
-"""So many that the last ones end together."""
+_FINEST = 32
+"""The last parts are such a share of what a worker reads, so that all end together."""
 
 LEAST_BYTES = BATCH_BYTES
 """A part that is smaller than a batch costs a commit and a word there and back, which is more than it saves."""
@@ -65,37 +65,36 @@ def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
     return "" if shared else "the server lets no other session see the same instant"
 
 
-def how_many(size: float, jobs: int) -> int:
-    """Return into how many parts some rows are cut.
-
-    Args:
-        size: their bytes.
-        jobs: how many workers share them out.
-    """
-    return max(jobs, min(jobs * _PARTS_A_JOB, int(size // LEAST_BYTES)))
-
-
-def page_parts(pages: int, many: int) -> tuple[Part, ...]:
+def page_parts(pages: int, size: float, jobs: int) -> tuple[Part, ...]:
     """Cut a table by its pages; rows of a partitioned table by theirs, in all partitions at once.
 
     Args:
         pages: how many it has. What was added since lies in the last part, which has no end.
-        many: into how many parts, at most.
+        size: the bytes of what is read.
+        jobs: how many workers share the parts out.
     """
-    step = -(-pages // many) or 1
-    return _parts("ctid", "tid", [f"({page},0)" for page in range(step, pages, step)])
+    return _parts("ctid", "tid", [f"({page},0)" for page in _places(pages, size, jobs)])
 
 
-def window_parts(column: Column, cuts: Sequence[str], many: int) -> tuple[Part, ...]:
+def window_parts(column: Column, cuts: Sequence[str], size: float, jobs: int) -> tuple[Part, ...]:
     """Cut a window between values that lie about evenly in it.
 
     Args:
         column: that the window stands on.
         cuts: the values, in order.
-        many: into how many parts, about.
+        size: the bytes of what is read.
+        jobs: how many workers share the parts out.
     """
-    step = -(-len(cuts) // many) or 1
-    return _parts(column.name, column.type.base, cuts[step - 1 :: step])
+    return _parts(column.name, column.type.base, [cuts[at - 1] for at in _places(len(cuts) + 1, size, jobs)])
+
+
+def _places(whole: int, size: float, jobs: int) -> Iterator[int]:
+    """Yield where to cut: each part is a share of what is left, so that there are few, and small ones last."""
+    least = -(-whole // max(jobs, min(jobs * _FINEST, int(size // LEAST_BYTES))))
+    at = max(least, whole // (2 * jobs))
+    while at < whole:
+        yield at
+        at += max(least, (whole - at) // (2 * jobs))
 
 
 def _parts(column: str, kind: str, cuts: Sequence[str]) -> tuple[Part, ...]:

@@ -60,21 +60,21 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
         return replace(plan, alone=alone, jobs=1 if alone else min(jobs, parting.batches(plan)))
     parts: tuple[Part | Leaf, ...] = ()
     if not alone:
-        many = parting.how_many(moved, jobs)
-        parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, many)
+        parts = leaves(source, plan) if plan.wire is Wire.CSV else parts_of(source, plan, pages, moved, jobs)
     if len(parts) < 2:
         return replace(plan, alone=alone or f"nobody knows where to cut what {plan.access} finds")
     return replace(plan, parts=parts, jobs=min(jobs, len(parts)))
 
 
-def parts_of(source: Session, plan: Plan, pages: int, many: int) -> tuple[Part, ...]:
+def parts_of(source: Session, plan: Plan, pages: int, size: float, jobs: int) -> tuple[Part, ...]:
     """Cut the rows in scope where the source finds them fastest: by pages, or by the window's column.
 
     Args:
         source: the server.
         plan: what is read of the table.
         pages: how many the table has.
-        many: into how many parts.
+        size: the bytes of what is read of it.
+        jobs: how many workers share the parts out.
 
     Returns:
         The parts; none where nobody knows where to cut.
@@ -83,12 +83,12 @@ def parts_of(source: Session, plan: Plan, pages: int, many: int) -> tuple[Part, 
         ConnectionLost: the connection went away.
     """
     if parting.by_pages(plan, source.identity.major):
-        return parting.page_parts(pages, many)
+        return parting.page_parts(pages, size, jobs)
     window = plan.request.scope.window
     column = plan.source.column(window.column) if window else None
     if window is None or column is None:
         return ()
-    return parting.window_parts(column, scoping.cuts_of(source, plan, window), many)
+    return parting.window_parts(column, scoping.cuts_of(source, plan, window), size, jobs)
 
 
 class _Dealt:

@@ -114,19 +114,20 @@ class Outflow:
         take, size = self._connection.pgconn.get_copy_data, 0
         while len(rows) < most and size < _PIECE_BYTES:
             length, message = take(1)
-            if length > 0:
+            if length > len(_TRAILER):
                 size += length
                 rows.append(bytes(message))
-                if self._first:
-                    self._first, rows = False, _without_header(rows[0])
-                elif length == len(_TRAILER) and rows[-1] == _TRAILER:
-                    rows.pop()
+            elif length > 0:
+                rows += _unless_trailer(bytes(message))
             elif length == 0:
                 self._connection.wait(_readable())
                 self._connection.pgconn.consume_input()
             else:
                 self.announced = self._check(ExecStatus.COMMAND_OK).command_tuples
                 break
+        if self._first and rows:
+            self._first, rows[:1] = False, _without_header(rows[0])
+            return rows or self._some(most)
         return rows
 
 
@@ -140,6 +141,10 @@ def _without_header(message: bytes) -> list[bytes]:
     if message.startswith(_SIGNATURE):
         extension = int.from_bytes(message[15:19])
         message = message[19 + extension :]
+    return _unless_trailer(message)
+
+
+def _unless_trailer(message: bytes) -> list[bytes]:
     return [message] if message and message != _TRAILER else []
 
 
