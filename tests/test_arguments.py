@@ -100,7 +100,7 @@ def test_a_limit_of_errors_is_a_number_or_a_share() -> None:
     ("words", "fact"),
     [
         ({"overlap": "2h"}, "overlap has no effect without new"),
-        ({"max_delete": "50%", "mirror": False}, "max_delete has no effect without mirror"),
+        ({"max_delete": "50%"}, "max_delete has no effect without mirror"),
     ],
 )
 def test_a_word_about_another_one_that_was_forgotten_is_refused(words: dict[str, Any], fact: str) -> None:

@@ -441,7 +441,7 @@ def test_triggers_do_not_fire_for_deleted_rows(sides: Sides, how: str, where: st
         f"alter table {where} enable always trigger always",
     )
     pair.source("insert into t select generate_series(1, 10)")
-    words: dict[str, Any] = {how: True, "max_delete": "100%"}
+    words: dict[str, Any] = {"mirror": False, how: True, "max_delete": "100%"}
     pulled(pair, **words)
     pair.target("insert into t values (11)", "truncate log")
     assert pulled(pair, **words).deleted == {"mirror": 1, "replace": 11}[how]
@@ -468,7 +468,13 @@ def test_a_condition_cannot_reach_out_of_its_parentheses(sides: Sides, how: str,
     pair = sides("create table t (id int primary key, created_at timestamptz)")
     pair.source("insert into t select g, now() from generate_series(1, 10) g")
     pair.target("insert into t select g, now() from generate_series(1, 10) g")
-    words: dict[str, Any] = {how: True, "where": where, "since": "2000-01-01", "max_delete": "100%"}
+    words: dict[str, Any] = {
+        "mirror": False,
+        how: True,
+        "where": where,
+        "since": "2000-01-01",
+        "max_delete": "100%",
+    }
     with pytest.raises(PlanError, match="does not take the condition"):
         pulled(pair, **words)
     assert pair.target("select count(*) from t") == [(10,)]

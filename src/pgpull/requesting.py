@@ -135,11 +135,8 @@ def said_request(table: str | TableName, **words: Unpack[Words]) -> Request:
     Raises:
         UsageError: a word makes no sense, or says how another one is to work that was forgotten.
     """
-    for word, other, has_other in (
-        ("overlap", "new", words.get("new")),
-        ("max_delete", "mirror", words.get("mirror")),
-    ):
-        if word in words and not has_other:
+    for word, other in (("overlap", "new"), ("max_delete", "mirror")):
+        if word in words and other not in words:
             raise UsageError(f"{word} has no effect without {other}", f"add {other}=True, or leave out {word}")
     return make_request(table, **words)
 
