@@ -469,14 +469,21 @@ def test_a_source_cut_under_many_is_read_anew_and_counted_once(
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("rows", [1, 400])
+@pytest.mark.parametrize("cut_after", [2_000, 40_000])
 def test_a_cut_under_many_who_share_keys_loses_and_doubles_nothing(
-    gappy: Pair, make_proxy: MakeProxy, side: Side, rows: int
+    gappy: Pair, make_proxy: MakeProxy, side: Side, cut_after: int
 ) -> None:
     proxy = make_proxy(gappy.server(side))
     through = gappy.source_through(proxy) if side == "source" else gappy.target_through(proxy)
     words: dict[str, Any] = {side: through}
-    heard = Hears(rows, proxy.cut)
+
+    class Cut(Hears):
+        def planned(self, plan: Plan, source: Session, target: Session) -> None:
+            super().planned(plan, source, target)
+            if len(self.plans) == 1:  # rows come down from the source, and go up to the target
+                proxy.cut_after(cut_after, "down" if side == "source" else "up")
+
+    heard = Cut()
     report = pulled(gappy, on_conflict="update", batch_size=20, retries=3, listener=heard, **words)
     assert heard.notices
     assert report.tally.fetched == ROWS
