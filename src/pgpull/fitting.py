@@ -11,7 +11,7 @@ from pgpull.drift import Unique
 from pgpull.errors import PlanError
 from pgpull.masking import EVERY, KEPT, Kind, Mask, MaskRule, Masks, Path, looks_personal
 from pgpull.model import Scope
-from pgpull.shapes import Column, Shape, TableName, quoted
+from pgpull.shapes import Column, ForeignKey, Reference, Shape, TableName, quoted
 from pgpull.sql.masks import EMAIL_FRAME, length_of
 
 _TEXTS: Final = ("text", "varchar", "bpchar", "citext")
@@ -197,12 +197,17 @@ def _ends(masks: Masks, source: Shape, target: Shape | None) -> Iterator[PlanErr
     for shape in (source, target) if target else (source,):
         for key in shape.foreign_keys:
             for here, there in zip(key.columns, key.referred, strict=True):
-                parent = own if key.table == source.table else (key.table, key.root), there
+                parent = _other_end(source, key), there
                 yield from _differ(masks, (own, here), parent, shape.column(here), key.name)
         for reference in shape.references:
             for there, here in zip(reference.columns, reference.referred, strict=True):
-                child = own if reference.table == source.table else (reference.table, reference.root), there
+                child = _other_end(source, reference), there
                 yield from _differ(masks, child, (own, here), shape.column(here), reference.name)
+
+
+def _other_end(source: Shape, key: ForeignKey | Reference) -> tuple[TableName, ...]:
+    """Return the names of the table at the other end; only of the own one are all known."""
+    return source.names if key.table == source.table else (key.table, key.root)
 
 
 End = tuple[tuple[TableName, ...], str]

@@ -29,8 +29,8 @@ def drop_extra(plan: Plan) -> Composed:
 
 def create_extra(plan: Plan) -> Composed:
     """Put the extra keys aside."""
-    return SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} AS s WHERE s.{} = {}").format(
-        Identifier(f"pgpull_extra_{plan.place}"), listed(plan.keys), DIFFERING, STATE, Literal(EXTRA)
+    return SQL("CREATE TABLE {} AS SELECT {} FROM {} AS s WHERE s.{} = {}").format(
+        extra(plan), listed(plan.keys), DIFFERING, STATE, Literal(EXTRA)
     )
 
 
@@ -54,11 +54,6 @@ def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Compos
         reference: the foreign key by which rows refer to them.
         goes: the plan of the table that has the foreign key, where extra rows of it are deleted, too.
     """
-    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
-    refers = SQL(" AND ").join(
-        SQL("c.{} = t.{}").format(Identifier(own), Identifier(theirs))
-        for own, theirs in zip(reference.columns, reference.referred, strict=True)
-    )
     stays = SQL(" AND ") + is_not_extra(goes, "c") if goes is not None else SQL("")
     return SQL(
         "DELETE FROM {extra} AS s USING {rows} AS t"
@@ -67,8 +62,8 @@ def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Compos
         extra=extra(plan),
         rows=rows_of(plan.target),
         same=_same_as_extra(plan, "t", "s"),
-        child=child + name_of(reference.table),
-        refers=refers,
+        child=_child(reference),
+        refers=_refers(reference, "c", "t"),
         stays=stays,
     )
 
@@ -126,21 +121,29 @@ def any_referring(plan: Plan, reference: Reference, emptied: Plan | None) -> Com
         reference: the foreign key by which rows refer to them.
         emptied: the plan of the table that has the foreign key, where its rows in scope go, too.
     """
-    child = SQL("") if reference.kind == "p" else SQL("ONLY ")
     stays: Composable = SQL("")
     if emptied is not None:
         stays = outside(emptied.request.scope, emptied.target, emptied.request.timezone)
-    same = SQL(" AND ").join(
-        SQL("c.{} = p.{}").format(Identifier(own), Identifier(theirs))
-        for own, theirs in zip(reference.columns, reference.referred, strict=True)
-    )
     return SQL(
         "SELECT EXISTS (SELECT FROM (SELECT * FROM {parents}{scope}) AS p"
-        " JOIN (SELECT * FROM {child}{stays}) AS c ON {same})"
+        " JOIN (SELECT * FROM {child}{stays}) AS c ON {refers})"
     ).format(
         parents=rows_of(plan.target),
         scope=scope_of(plan, plan.target),
-        child=child + name_of(reference.table),
+        child=_child(reference),
         stays=stays,
-        same=same,
+        refers=_refers(reference, "c", "p"),
+    )
+
+
+def _child(reference: Reference) -> Composable:
+    """The table that has a foreign key, with its partitions; those that inherit have keys of their own."""
+    return (SQL("") if reference.kind == "p" else SQL("ONLY ")) + name_of(reference.table)
+
+
+def _refers(reference: Reference, child: str, parent: str) -> Composed:
+    """The condition that one row refers to another."""
+    return SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier(child, own), Identifier(parent, theirs))
+        for own, theirs in zip(reference.columns, reference.referred, strict=True)
     )
