@@ -224,10 +224,8 @@ def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
     if options.dry_run:
         return _foretell(reporter, options, job, settings.source, settings.target)
     export = Export(job, place_of(asked.archive), overwrite=True)
-    place_for_rejects = RejectsFile(
-        _rejects(options, job)
-    )  # there has to be one before rows are read for an hour
-    with place_for_rejects, kept_open(settings.source):
+    # a place for rejects is made sure of before rows are read for an hour
+    with RejectsFile(_rejects(options, job)), kept_open(settings.source):
         check_sides(settings.source, settings.target, options.allow_target or ())
         exported = run_export(
             export, settings.source, retries=options.retries, manners=options.manners, listener=reporter

@@ -62,7 +62,7 @@ class Worker:
 def hired(
     source: Session, target: Session, jobs: int, *, spared: bool = False
 ) -> Iterator[tuple[Sequence[Worker], str]]:
-    """Have some workers for the length of a block; the first has the run's own sessions.
+    """Have some workers for the length of a block; the first has the run's own sessions, unless one is spared.
 
     Args:
         source: the server, in its transaction.
