@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def databases(folder: Path | None, keep: bool, programs: Path | None = None) -> 
         keep: whether their data is to be there for another run.
         programs: the folder of the programs of a PostgreSQL of the system; else it is the embedded one.
     """
+    _compile_pgpull()
     home = folder or Path(tempfile.mkdtemp(prefix="pgpull-benchmark-"))
     folders = home / "source", home / "target"
     try:
@@ -104,6 +106,14 @@ def databases(folder: Path | None, keep: bool, programs: Path | None = None) -> 
             print(f"kept {home}; use it again with: --folder {home} --keep")
         elif not folder:
             shutil.rmtree(home)
+
+
+def _compile_pgpull() -> None:
+    """Have Python read pgpull as it reads whatever is installed.
+
+    Where Python is told to write no bytecode, it would compile all modules of a checkout at each start.
+    """
+    compileall.compile_dir(Path(embedded.__file__).parents[1], quiet=1)
 
 
 def _started(folder: Path, programs: Path | None) -> Server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+import pgpull
 from pgpull.cli import app
 from tests.support import STANDARD_SCHEMA, Pair, Proxy, Server, Unavailable, available_versions
 from tests.support.proxy import Address
@@ -58,6 +60,12 @@ class Say(Protocol):
     def __call__(self, *words: str) -> tuple[int, str, str]:
         """Run the command with these words, and return its exit code, its stdout and its stderr."""
         ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, not in each program that a test starts where Python may write no bytecode."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(pgpull.__file__).parent, quiet=1)
 
 
 @pytest.hookimpl(wrapper=True)
