@@ -193,6 +193,24 @@ def test_rows_that_an_archive_was_never_to_hold_are_not_deleted(
             load("a", MESSAGE, target=full.target_url, timezone="Europe/Berlin", **words, **scope)
 
 
+@pytest.mark.parametrize("words", [{"mirror": True, "max_delete": "100%"}, {"replace": True}])
+@pytest.mark.parametrize("more", [{}, {"since": "2025-01-02"}, {"where": "role = 'assistant'"}])
+def test_sql_that_stands_in_an_archive_is_run_here_only_if_we_say_it_ourselves(
+    full: Pair, words: dict[str, Any], more: dict[str, Any]
+) -> None:
+    where = "role <> 'assistant' and length(role) > 0"
+    export(MESSAGE, source=full.source_url, to="a", where=where)
+    before = full.images("target", MESSAGE)
+    with pytest.raises(PlanError, match="where \"role <> 'assistant' and length") as refused:
+        load("a", MESSAGE, target=full.target_url, **words, **more)
+    assert "give it as --where" in refused.value.hint
+    assert full.images("target", MESSAGE) == before
+    full.target(f"insert into {MESSAGE} values (gen_random_uuid(), 'user', '1', '2025-01-03')")
+    narrower = more if "since" in more else {}
+    loaded(full, "a", MESSAGE, where=where, **words, **narrower)
+    assert not full.target(f"select 1 from {MESSAGE} where parts = '1'")
+
+
 def test_tables_come_in_the_order_of_their_foreign_keys_with_rows_that_refer_to_each_other(
     make_pair: MakePair,
 ) -> None:

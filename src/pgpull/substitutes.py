@@ -146,10 +146,12 @@ def within(request: Request, archived: ArchivedTable) -> Request:
     """Return what is asked for so that no row here goes which the archive was never to hold.
 
     Raises:
-        PlanError: nobody can tell which rows those are.
+        PlanError: nobody can tell which rows those are, or only by a condition that stands in the archive:
+            whose SQL that is, nobody knows.
     """
     if not (request.deletes and archived.scope.narrows):
         return request
+    _check_condition(request, archived)
     if not request.scope.narrows:
         return replace(request, scope=archived.scope, timezone=archived.timezone)
     ours, theirs = request.scope.window, archived.scope.window
@@ -162,17 +164,26 @@ def within(request: Request, archived: ArchivedTable) -> Request:
     return replace(request, scope=_both(request.scope, archived.scope))
 
 
+def _check_condition(request: Request, archived: ArchivedTable) -> None:
+    where = archived.scope.where
+    if where and request.scope.where != where:
+        raise PlanError(
+            f"the archive holds the rows of {archived.table} where {where!r}, and local rows outside of it are"
+            " not to be deleted",
+            "read the condition, as it is SQL that somebody else may have written; then give it as --where",
+        )
+
+
 def _both(ours: Scope, theirs: Scope) -> Scope:
     """Return the rows that are in two scopes, whose windows stand on one column."""
     windows = [window for window in (ours.window, theirs.window) if window is not None]
     since = [window.since for window in windows if window.since is not None]
     until = [window.until for window in windows if window.until is not None]
     column = windows[0].column if windows else ""
-    conditions = [where for where in (ours.where, theirs.where) if where]
     return Scope(
         window=Window(column, max(since, default=None), min(until, default=None)) if windows else None,
         equals=tuple(dict.fromkeys((*ours.equals, *theirs.equals))),
-        where=" AND ".join(f"({where}\n)" for where in conditions) or None,
+        where=ours.where,  # theirs is the same, or none
     )
 
 
