@@ -5,14 +5,19 @@ from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
-from pgpull import Report, pull
-from pgpull.arguments import uuid_text
-from pgpull.cli import script
-from pgpull.dispatching import ByFiles
-from pgpull.model import Request
-from pgpull.options import Options, rows
-from pgpull.settings import load, recipes
-from pgpull.surveying import Question
+from pgpull.scripts import (
+    ByFiles,
+    Options,
+    Question,
+    Report,
+    Request,
+    pull,
+    recipes,
+    rows,
+    script,
+    settings,
+    uuid_text,
+)
 
 TABLE = "askwealth.message"
 
@@ -23,7 +28,7 @@ def load_messages(
     thread_id: str | UUID | None = None,
 ) -> Report:
     """Load the messages from ``from_date`` (included) to ``to_date`` (excluded), of one thread or of all."""
-    sides = load()
+    sides = settings()
     thread = {"thread_id": uuid_text(thread_id, "thread_id")} if thread_id is not None else None
     return pull(
         TABLE,

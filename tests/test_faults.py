@@ -39,6 +39,7 @@ ROWS = 2_000
 BATCH = 100
 SIDES: tuple[Side, Side] = ("source", "target")
 
+SCRIPT = Path(__file__).parents[1] / "data_migrations" / "load_messages.py"
 GO_ON = "run the same command again"
 
 # A scope whose rows stop coming at one in the middle, until a test opens the gate there.
@@ -714,9 +715,12 @@ def test_an_interrupt_in_the_middle_ends_the_run_soon_and_tidily(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing tells from outside what a program has read")
-def test_an_interrupt_while_the_program_is_still_being_read_ends_it_without_a_traceback() -> None:
+@pytest.mark.parametrize("program", [["-m", "pgpull", "pull", TABLE], [str(SCRIPT)]])
+def test_an_interrupt_while_the_program_is_still_being_read_ends_it_without_a_traceback(
+    program: list[str],
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "pgpull", "pull", TABLE],
+        [sys.executable, *program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
