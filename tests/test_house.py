@@ -12,7 +12,7 @@ SOURCE = Path(pgpull.__file__).parent
 
 # From the ground up; a module imports only from floors below its own.
 FLOORS = [
-    {"errors", "inheriting"},
+    {"errors", "inheriting", "starting"},
     {"asking", "bastions", "embedded", "outlets"},
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"masking"},
@@ -23,7 +23,10 @@ FLOORS = [
     {"objecting", "tunnels"},
     {"reaching"},
     {"connecting"},
-    {"fitting", "planning", "recipes", "sessions", "storing", "streams"},
+    {"fitting"},
+    {"exposed", "matching"},
+    {"ruling"},
+    {"planning", "recipes", "sessions", "storing", "streams"},
     {"packing", "parting", "reading", "spooling", "watching", "workers"},
     {"swapping", "unpacking"},
     {"recipe_file", "bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting", "scoping"},
@@ -33,8 +36,10 @@ FLOORS = [
     {"discovering", "looking", "moving", "pruning", "waiting"},
     {"deciding", "relating", "sharing"},
     {"preparing", "pulling", "trying"},
-    {"exporting", "siding"},
+    {"exporting", "failing", "siding"},
+    {"waves"},
     {"running"},
+    {"walking"},
     {"stretching"},
     {"calling", "checking", "diffing", "rehearsing", "surveying"},
     {"json_facts", "retrying", "seeding", "wording"},
@@ -45,6 +50,7 @@ FLOORS = [
     {"demo", "dispatching", "fixtures", "hooks"},
     {"commands"},
     {"cli"},
+    {"scripts"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -28,11 +28,11 @@ from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import RowWords, Words, default_rejects, make_job, said_request
 from pgpull.results import Report, Summary
-from pgpull.running import walk
 from pgpull.sessions import open_source, open_target
 from pgpull.shapes import TableName, TablePattern
 from pgpull.stretching import walk_in_stretches
 from pgpull.substitutes import Archive
+from pgpull.walking import walk
 from pgpull.watching import watched
 from pgpull.workers import default_jobs
 

@@ -18,7 +18,8 @@ from typing import Final
 from pgpull import reading, settings
 from pgpull.archives import MANIFEST, ArchivedTable, is_foreign
 from pgpull.errors import PgpullError, PlanError, SettingsError
-from pgpull.fitting import chosen, unruled
+from pgpull.exposed import unruled
+from pgpull.fitting import chosen
 from pgpull.masking import NO_MASKS, Masks
 from pgpull.reporting import Reporter
 

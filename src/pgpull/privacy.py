@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import psycopg
 
-from pgpull import catalog, fitting, scoping
+from pgpull import catalog, exposed, fitting, matching, ruling, scoping
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import translated
 from pgpull.drift import Standards
@@ -52,29 +52,29 @@ def masked(
     if source.substitute is not None:
         _check_archived(request, source.substitute.table(theirs.table), ours)
         return theirs, ()
-    fitting.check_columns(masks, theirs)
+    ruling.check_columns(masks, theirs)
     found = fitting.chosen(masks, theirs)
     if theirs.kind == "p" and any(rule.table for rule in masks.rules):
-        fitting.check_parts(masks, theirs, catalog.names_of(source))
+        ruling.check_parts(masks, theirs, catalog.names_of(source))
     if masks.strict:
         if request.scope.narrows:  # which goes into a question now
             scoping.check_condition(source, request.scope, theirs, request.timezone)
         _check_strictly(source, request, theirs, ours)
-    fitting.check(masks, found, theirs, ours, standards.uniques if standards else (), request.scope)
+    matching.check(masks, found, theirs, ours, standards.uniques if standards else (), request.scope)
     if any(each.mask.needs_key for each in found):
         _check_key(source)
     expressions = [(each.column.name, sql.masked_value(each.mask, each.column, theirs)) for each in found]
     _try(source, theirs, found, dict(expressions))
     shape = replace(theirs, masks=tuple(expressions))
     _check_condition(source, request, theirs, shape)
-    return shape, (*fitting.notes(found), *fitting.passed_over(masks, theirs))
+    return shape, (*fitting.notes(found), *exposed.passed_over(masks, theirs))
 
 
 def _check_archived(request: Request, archived: ArchivedTable, ours: Shape | None) -> None:
     """Hold an archive's masks against the rules, with the types that its columns had on the server."""
-    fitting.check_columns(request.masks, archived.shape)
+    ruling.check_columns(request.masks, archived.shape)
     columns = [c for c in _travelling(request, archived.shape, ours) if c.name in archived.columns]
-    fitting.check_archived(request.masks, archived.shape, columns, archived.masks)
+    ruling.check_archived(request.masks, archived.shape, columns, archived.masks)
 
 
 def _travelling(request: Request, theirs: Shape, ours: Shape | None) -> list[Column]:
@@ -91,18 +91,18 @@ def _check_strictly(source: Session, request: Request, theirs: Shape, ours: Shap
     Keys of documents are looked for in the first rows of the scope.
     """
     travels = _travelling(request, theirs, ours)
-    open_ones = [column.name for column in fitting.unruled(request.masks, theirs, travels)]
-    for column, ruled in fitting.documents(request.masks, theirs, travels):
+    open_ones = [column.name for column in exposed.unruled(request.masks, theirs, travels)]
+    for column, ruled in exposed.documents(request.masks, theirs, travels):
         ask = personal.paths_in_some if ruled else personal.keys_in_some
         question = ask(theirs, column.name, request.scope, request.timezone, _SOME)
         with translated(source.side, source.connection):
             found = [place for (place,) in source.connection.execute(question)]
         keys = (
-            found if not ruled else [place[-1] for place in found if not fitting.is_led_to(tuple(place), ruled)]
+            found if not ruled else [place[-1] for place in found if not exposed.is_led_to(tuple(place), ruled)]
         )
         open_ones += [f"{column.name} (key {key})" for key in dict.fromkeys(keys)]
     if open_ones:
-        raise fitting.not_ruled_on(theirs, open_ones)
+        raise exposed.not_ruled_on(theirs, open_ones)
 
 
 _SOME = 1_000
@@ -117,7 +117,7 @@ def check_tables(source: Session, masks: Masks) -> None:
         ConnectionLost: the connection went away.
     """
     if masks.tables and source.substitute is None:  # an archive need not have all
-        fitting.check_tables(masks, catalog.names_of(source))
+        ruling.check_tables(masks, catalog.names_of(source))
 
 
 def _check_key(source: Session) -> None:
@@ -191,4 +191,4 @@ def _check_condition(source: Session, request: Request, bare: Shape, shape: Shap
         named = next(
             (name for name in shape.masked if name in (request.scope.where or "")), sorted(shape.masked)[0]
         )
-        raise fitting.masked_scope(bare, named) from error
+        raise matching.masked_scope(bare, named) from error

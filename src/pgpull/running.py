@@ -3,88 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import NoReturn
 
 from pgpull import bags, narrowing, preparing, pruning, scoping
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
-from pgpull.errors import (
-    ConnectFailed,
-    ParentFailed,
-    Passing,
-    PgpullError,
-    ReadEnded,
-    Refused,
-    Stopped,
-    Unequal,
-    UnsafeTarget,
-    parent_failed,
-)
+from pgpull.errors import ConnectFailed, Passing, PgpullError, ReadEnded, Refused, Stopped
+from pgpull.failing import Failures, SourceGone
 from pgpull.model import Job, Plan, Request
-from pgpull.ordering import parent_of
 from pgpull.origins import Origin, opened
 from pgpull.pulling import Bench, TablePull
-from pgpull.results import Failure, Report, Summary, Tally
+from pgpull.results import Report, Summary, Tally
 from pgpull.sessions import Session, reopen, subtransaction
 from pgpull.shapes import TableName
-from pgpull.siding import is_small, pull_beside
+from pgpull.siding import pull_beside
 from pgpull.sql import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
-
-Group = Sequence[TablePull]
-"""Tables that refer to each other in a circle, or one alone."""
-
-Unit = Sequence[Group]
-"""What is written together, or not at all."""
-
-
-def walk(job: Job, source: Origin, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
-    """Do a job at one instant of the source, again at another one where the source is lost.
-
-    Args:
-        job: what is asked for. One that is a single table raises what goes wrong with it.
-        source: the server, or an archive in its place.
-        bench: what all tables share.
-        allowed: hosts beside this machine that may be written.
-
-    Raises:
-        Refused: nothing was written.
-        Stopped: the run ended before its end; whole batches are in.
-        Unequal: a single table was to be verified, and the two sides differ.
-    """
-    return _in_pieces(job, source, bench, allowed)
-
-
-def walk_at_once(job: Job, source: Origin, bench: Bench, allowed: Sequence[str] = ()) -> Summary:
-    """Do a job, and do not cut it; see :func:`walk`."""
-    return _Run(job, source, bench, allowed).run()
-
-
-def _in_pieces(
-    job: Job, source: Origin, bench: Bench, allowed: Sequence[str], cuts: int = narrowing.MOST_CUTS
-) -> Summary:
-    """Do a job; where a standby ends every read, in halves of its window, each at an instant of its own."""
-    halves = narrowing.halves(job, datetime.now(UTC)) if cuts and bench.patience.retries else None
-    whole = _Run(job, source, bench, allowed, gives_up_soon=halves is not None)
-    try:
-        return whole.run()
-    except ReadEnded as error:
-        if halves is None:
-            raise
-        bench.listener.noticed(f"{error}; reading smaller windows, each at an instant of its own")
-    earlier, pieces = whole.so_far, list[Summary]()
-    for half in halves:
-        try:
-            pieces.append(_in_pieces(half, source, bench, allowed, cuts - 1))
-        except PgpullError as error:
-            tell_written(error, whole.written + sum(piece.written for piece in pieces))
-            raise
-        bench.rejects.settle()
-    return narrowing.joined(job, earlier, pieces)
+from pgpull.waves import Group, Unit, is_small, units_of, waves
 
 
 def tell_written(error: PgpullError, rows: int) -> None:
@@ -101,12 +37,16 @@ def tell_written(error: PgpullError, rows: int) -> None:
         raise stopped from error
 
 
-class _SourceGone(Exception):
-    """A table failed, and took the source's connection along: the others need a new one."""
+class Run:
+    """One run under way, over all its tables and passes.
 
-
-class _Run:
-    """One run under way, over all its tables and passes."""
+    Args:
+        job: what is asked for.
+        source: the server, or an archive in its place.
+        bench: what all tables share.
+        allowed: hosts beside this machine that may be written.
+        gives_up_soon: whether it is not tried a third time what a standby has ended twice, to no avail.
+    """
 
     def __init__(
         self,
@@ -119,7 +59,6 @@ class _Run:
     ) -> None:
         self._job = job
         self._gives_up_soon = gives_up_soon
-        """Whether it is not tried a third time what a standby has ended twice, to no avail."""
         self._ended_at = -1
         """How many rows were in when a standby last ended a read."""
         self._source = source
@@ -129,12 +68,18 @@ class _Run:
         self._allowed = allowed
         self._alone = job.single is not None
         self._pulls: dict[TableName, TablePull] = {}
-        self._failures: dict[TableName, Failure] = {}
-        self._under_way: TablePull | None = None
+        self._failures = Failures(bench.listener, alone=self._alone)
         self._started = time.monotonic()
         self._passes = 0
 
     def run(self) -> Summary:
+        """Go the whole way, again at another instant where the source is lost.
+
+        Raises:
+            Refused: nothing was written.
+            Stopped: the run ended before its end; whole batches are in.
+            Unequal: a single table was to be verified, and the two sides differ.
+        """
         try:
             return self._bench.patience.call(self._passes_until_through, lambda: self.written)
         except PgpullError as error:
@@ -163,7 +108,7 @@ class _Run:
         while True:
             try:
                 return self._pass()
-            except _SourceGone:
+            except SourceGone:
                 continue
             except ReadEnded as error:
                 error.exhausted = self._gives_up_soon and self.written == self._ended_at
@@ -181,7 +126,7 @@ class _Run:
                 groups = self._look(source)
                 self._prune_first(source, groups)
                 reports: list[Report] = []
-                for units in _waves(_units(groups)):
+                for units in waves(units_of(groups)):
                     through = self._pull_wave(source, units)
                     reports += self._finish(source, [pull for pull in through if not pull.kept])
                 reports += self._finish(source, self._prune_kept(source, groups))
@@ -209,7 +154,7 @@ class _Run:
             reopen(self._target)
         for pull in self._pulls.values():
             pull.begin()
-        self._bench.rejects.begin_anew(keep=self._failures)
+        self._bench.rejects.begin_anew(keep=self._failures.all)
 
     # --- look --------------------------------------------------------------------------------------------
 
@@ -218,12 +163,12 @@ class _Run:
         asked = preparing.requests(source, self._job)
         preparing.make_missing(source, self._target, self._job, asked, self._listener.noticed)
         reach = preparing.reached(source, self._target, self._job, asked, may_make=True)
-        left = [request for request in reach.requests if request.table not in self._failures]
+        left = [request for request in reach.requests if request.table not in self._failures.all]
         reach = replace(reach, requests=tuple(left))
 
         def planned(request: Request) -> Plan | None:
             pull = self._pulls.setdefault(request.table, TablePull(request, self._bench))
-            with self._attempt(source, [pull], asks=request.scope.narrows or bool(request.masks)):
+            with self._failures.attempt(source, [pull], asks=request.scope.narrows or bool(request.masks)):
                 return pull.look(source, reach.seen, guess=self._alone)
             return None
 
@@ -236,7 +181,7 @@ class _Run:
         if not self._alone and ordered:
             self._listener.opened(ordered, source, self._target)
         pulls = [[self._pulls[plan.table] for plan in group] for group in groups]
-        well = [[pull for pull in group if pull.request.table not in self._failures] for group in pulls]
+        well = [[pull for pull in group if pull not in self._failures] for group in pulls]
         return [group for group in well if group]
 
     def _estimated(self, source: Session, plans: Sequence[Plan]) -> list[Plan]:
@@ -249,59 +194,9 @@ class _Run:
         except PgpullError:
             estimated: list[Plan] = []
             for plan in plans:
-                with self._attempt(source, [self._pulls[plan.table]]):
+                with self._failures.attempt(source, [self._pulls[plan.table]]):
                     estimated.append(scoping.with_estimate(source, plan))
             return estimated
-
-    # --- what fails alone --------------------------------------------------------------------------------
-
-    @contextmanager
-    def _attempt(self, source: Session, group: Group, *, asks: bool = True) -> Iterator[None]:
-        """Let tables fail without the others: only what concerns them all goes further up.
-
-        Args:
-            source: the server.
-            group: what fails.
-            asks: whether the source is asked anything meanwhile; a far one takes its time for each word.
-        """
-        try:
-            with nullcontext() if self._alone or not asks else subtransaction(source):
-                yield
-        except (Passing, UnsafeTarget, ConnectFailed):
-            raise
-        except PgpullError as error:
-            if self._alone:
-                raise
-            culprit = next((pull for pull in group if pull is self._under_way), group[0])
-            for pull in group:
-                self._fail(pull, error if pull is culprit else _not_alone(culprit.request.table))
-            if source.broken_off:
-                self._read_anew()
-
-    def _read_anew(self) -> NoReturn:
-        self._listener.noticed(
-            "a table ended in the middle of its rows: the others are read at a new instant of the server"
-        )
-        raise _SourceGone
-
-    def _fail(self, pull: TablePull, error: PgpullError) -> None:
-        table = pull.request.table
-        if table not in self._failures:
-            failure = self._failures[table] = Failure(table, error, pull.tally, pull.deleted)
-            self._listener.failed_at(failure)
-
-    def _may_begin(self, group: Group) -> bool:
-        """Fail tables whose parents were not loaded, as their rows would be refused one by one."""
-        members = {pull.request.table for pull in group}
-        missing = {
-            table for table, failure in self._failures.items() if not isinstance(failure.error, Unequal)
-        } - members
-        for pull in group:
-            for key in pull.plan.target.foreign_keys:
-                if parent := parent_of(key, missing):
-                    for each in group:
-                        self._fail(each, parent_failed(str(parent), key.name))
-        return not any(pull.request.table in self._failures for pull in group)
 
     # --- write -------------------------------------------------------------------------------------------
 
@@ -317,10 +212,10 @@ class _Run:
         """Compare tables, and delete their extra rows together."""
         decided: list[TablePull] = []
         for pull in group:
-            with self._attempt(source, [pull]):
+            with self._failures.attempt(source, [pull]):
                 pull.decide(source)
                 decided.append(pull)
-        with self._attempt(source, decided):
+        with self._failures.attempt(source, decided):
             self._delete_extra(decided)
 
     def _delete_extra(self, group: Group) -> None:
@@ -338,8 +233,8 @@ class _Run:
         """
         through: list[TablePull] = []
         for group in reversed(groups):
-            again = [pull for pull in group if pull.kept and pull.request.table not in self._failures]
-            with self._attempt(source, again, asks=bool(again)):
+            again = [pull for pull in group if pull.kept and pull not in self._failures]
+            with self._failures.attempt(source, again, asks=bool(again)):
                 if not self._alone:
                     for pull in again:
                         pull.find_kept(source)
@@ -349,20 +244,20 @@ class _Run:
 
     def _pull_wave(self, source: Session, units: Sequence[Unit]) -> Iterator[TablePull]:
         """Pull tables that do not refer to each other: the small ones at the same time, then the others."""
-        small = [unit for unit in units if _is_small(unit) and self._may_begin(unit[0])]
-        through = pull_beside(source, self._bench, [unit[0][0] for unit in small], self._fail)
+        small = [unit for unit in units if is_small(unit) and self._failures.may_begin(unit[0])]
+        through = pull_beside(source, self._bench, [unit[0][0] for unit in small], self._failures.fail)
         yield from through
         if source.broken_off:
-            self._read_anew()
+            self._failures.read_anew()
         for unit in units:
             if unit[0][0] not in through:
                 yield from self._pull_unit(source, unit)
 
     def _pull_unit(self, source: Session, unit: Unit) -> list[TablePull]:
         """Pull tables that are written together, or not at all; return them, or none if one failed."""
-        groups = [group for group in unit if self._may_begin(group)]
+        groups = [group for group in unit if self._failures.may_begin(group)]
         pulls = [pull for group in groups for pull in group]
-        with self._attempt(source, pulls):
+        with self._failures.attempt(source, pulls):
             with self._all_or_nothing(pulls):
                 bags.take_turns(self._target, [pull.plan for pull in pulls])
                 self._empty_scopes(pulls)
@@ -397,7 +292,7 @@ class _Run:
     def _pull_group(self, source: Session, group: Group) -> None:
         """Pull a table, or tables that refer to each other in a circle."""
         for pull in group:
-            self._under_way = pull
+            self._failures.under_way = pull
             self._listener.looked(pull.plan, source, self._target)
             pull.decide(source)
             with pull.hire(source) as workers:
@@ -411,15 +306,15 @@ class _Run:
         by_table = {pull.request.table: pull for pull in group}
         with closing(settle(self._target, [pull.applier for pull in group], self._bench.reject)) as settled:
             for plan, tally in settled:
-                self._under_way = by_table[plan.table]
-                self._under_way.count(tally)
+                self._failures.under_way = by_table[plan.table]
+                self._failures.under_way.count(tally)
         for pull in group:
-            self._under_way = pull
+            self._failures.under_way = pull
             pull.check_limit()
 
     def _finish(self, source: Session, pulls: Iterable[TablePull]) -> Iterator[Report]:
         for pull in pulls:
-            with self._attempt(source, [pull], asks=pull.request.verify):
+            with self._failures.attempt(source, [pull], asks=pull.request.verify):
                 pull.finish(source)
                 report = pull.report(source, seconds=self._seconds, passes=self._passes)
                 if not self._alone:
@@ -435,40 +330,9 @@ class _Run:
     def _summary(self, source: Session, reports: Sequence[Report]) -> Summary:
         return Summary(
             reports=tuple(reports),
-            failures=tuple(self._failures.values()),
+            failures=tuple(self._failures.all.values()),
             bytes=sum(pull.bytes for pull in self._pulls.values()),
             seconds=self._seconds,
             snapshot=source.identity.now,
             passes=self._passes,
         )
-
-
-def _units(groups: Sequence[Group]) -> list[Unit]:
-    """Return what is written together: all tables, if several are emptied first; else each group."""
-    if sum(pull.request.replace for group in groups for pull in group) > 1:
-        return [groups]
-    return [[group] for group in groups]
-
-
-def _is_small(unit: Unit) -> bool:
-    [group, *more] = unit
-    return not more and len(group) == 1 and is_small(group[0].plan)
-
-
-def _waves(units: Sequence[Unit]) -> list[list[Unit]]:
-    """Return units that may be pulled at the same time, in order: all that they refer to has been before."""
-    waves: dict[int, list[Unit]] = defaultdict(list)
-    level: dict[TableName, int] = {}
-    for unit in units:
-        pulls = [pull for group in unit for pull in group]
-        parents = {parent_of(key, level) for pull in pulls for key in pull.plan.target.foreign_keys}
-        wave = 1 + max((level[parent] for parent in parents if parent), default=-1)
-        waves[wave].append(unit)
-        level |= {pull.plan.table: wave for pull in pulls}
-    return [waves[number] for number in sorted(waves)]
-
-
-def _not_alone(table: TableName) -> ParentFailed:
-    return ParentFailed(
-        f"it is loaded together with {table}, or not at all", "see there, then run the same command again"
-    )

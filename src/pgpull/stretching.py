@@ -30,10 +30,11 @@ from pgpull.model import Job, Plan, Request, Strategy, Stretch, Wanted
 from pgpull.ordering import parent_of
 from pgpull.pulling import Bench
 from pgpull.results import Failure, Reject, Report, Summary, Tally
-from pgpull.running import tell_written, walk_at_once
+from pgpull.running import tell_written
 from pgpull.sessions import Session, open_source
 from pgpull.shapes import TableName, TablePattern
 from pgpull.sql import end_of_stretch
+from pgpull.walking import walk_at_once
 
 ROWS: Final = 50_000
 """Rows of a stretch: a second of reading or two."""
