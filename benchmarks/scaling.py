@@ -65,6 +65,8 @@ def main(
             with console.status(f"making {count:,} messages"):
                 messages.make_up_to(pair.source, count)
             whole = messages.extent(pair.source)
+            # unmeasured: who comes first finds a cold source, no files for the journal, no room on the disk yet
+            _load(pair, whole, delay=0, jobs=0)
             for delay in delays:
                 loads += _loads(pair, whole, delay, [0, *(jobs or [1, 2, 3, 4])] * rounds)
     console.print(_as_table(loads))
@@ -75,8 +77,6 @@ def main(
 def _loads(pair: Pair, whole: Extent, delay: float, jobs: Sequence[int]) -> Iterator[Load]:
     with line_to(pair.source.url, delay) if delay else nullcontext() as line:
         there = replace(pair, source=replace(pair.source, url=line.url)) if line else pair
-        # unmeasured: who comes first finds a cold source, no files for the journal, and no room on the disk yet
-        _load(pair, whole, delay=0, jobs=0)
         for number in jobs:
             load = _load(there, whole, delay, number)
             console.print(_named(load), f"{load.seconds:.2f} s  exact: {load.exact}")

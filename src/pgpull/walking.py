@@ -1,4 +1,4 @@
-"""A job done: at one instant of the source, or, where a standby ends all reads of the whole, in smaller windows."""
+"""A job done at one instant of the source; in smaller windows, where a standby ends all reads of the whole."""
 
 from __future__ import annotations
 
