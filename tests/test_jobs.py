@@ -418,8 +418,7 @@ def test_a_reader_behind_which_several_servers_answer_is_read_by_one_worker(
 
 def test_where_the_server_has_few_connections_there_are_fewer_workers(full: Pair) -> None:
     full.source(
-        f"alter database {full.source_db} connection limit 2",
-        "create role plain login",
+        "create role plain login connection limit 2",
         "grant usage on schema askwealth to plain",
         f"grant select on {TABLE} to plain",
     )
@@ -494,10 +493,9 @@ def test_a_cut_under_many_who_share_keys_loses_and_doubles_nothing(
 
 def test_where_local_has_few_connections_one_worker_moves_what_it_asks_for(gappy: Pair) -> None:
     gappy.target(
-        "create role plain login",
+        "create role plain login connection limit 1",
         "grant usage on schema askwealth to plain",
         f"grant all on {TABLE} to plain",
-        f"alter database {gappy.target_db} connection limit 1",
     )
     try:
         report = pulled(gappy, target=gappy.url("target", "plain"), on_conflict="update")
