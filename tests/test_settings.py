@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgpull.errors import SettingsError
-from pgpull.settings import load, recipes
+from pgpull.settings import load, recipes, seen_target
 
 LOCAL = "LOCAL_DB_URL=postgresql://localhost/app\n"
 
@@ -108,9 +108,14 @@ def test_parts_fill_in_what_a_url_leaves_out_and_do_not_contradict_it(tmp_path: 
     assert "S3cret" not in str(caught.value)
 
 
-def test_a_command_may_print_the_url(tmp_path: Path) -> None:
-    env(tmp_path, "SERVER_DB_URL_COMMAND=echo postgresql://u:pw@db/app")
+def test_a_command_may_print_the_url_of_either_side(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "SERVER_DB_URL_COMMAND=echo postgresql://u:pw@db/app\n"
+        "LOCAL_DB_URL_COMMAND=echo postgresql://me:own@localhost/app\n"
+    )
     assert source()["password"] == "pw"
+    assert load().target.parameters["password"] == "own"
+    assert seen_target() is None
 
 
 @pytest.mark.parametrize("command", ["exit 3", "true", "echo S3cret", "echo 'mysql://S3cret'"])
@@ -129,6 +134,7 @@ def test_a_command_that_prints_no_url_is_an_error_without_what_it_printed(tmp_pa
         (("SERVER_DB_HOST=h", "SERVER_DB_PORT=abc"), "SERVER_DB_PORT is not a port: 'abc'"),
         (("SERVER_DB_HOST=h", "SERVER_DB_PORT=70000"), "SERVER_DB_PORT is not a port: '70000'"),
         (("SERVER_DB_URL=a", "SERVER_DB_URL_COMMAND=b"), "both set"),
+        (("SERVER_DB_HOST=h", "LOCAL_DB_URL=a", "LOCAL_DB_URL_COMMAND=b"), "LOCAL_DB_URL_COMMAND are both set"),
         (("SERVER_DB_HOST=h", "SERVER_DB_PASSWORD='open"), "line 3 is not NAME=value"),
     ],
 )

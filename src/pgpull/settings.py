@@ -173,12 +173,12 @@ def seen_target(env_file: Path | None = None) -> Endpoint | None:
     """Read where local is, for who only glances at it: no server is started, and no command is run.
 
     Returns:
-        None where local is an embedded Postgres that does not run, or wants a password that a command prints.
+        None where local is an embedded Postgres that does not run, or a command prints its URL or password.
     """
     file = env_file or _found()
     side = _group(_Local, _read(file) if file else {})
     folder = _embedded_folder(side, (file or Path.cwd() / ".env").parent)
-    if side.password_command or (folder and not embedded.is_running(folder)):
+    if side.url_command or side.password_command or (folder and not embedded.is_running(folder)):
         return None
     return _target(side, "", (file or Path.cwd() / ".env").parent)
 
@@ -275,7 +275,7 @@ def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
 
 
 def _source(values: Mapping[str, str], where: str) -> Endpoint:
-    reached = _through(_group(_Way, values), _server(_group(_Server, values), where))
+    reached = _through(_group(_Way, values), _endpoint(_group(_Server, values), "the server", where))
     return replace(reached, mask_key=_mask_key(values))
 
 
@@ -287,15 +287,6 @@ def mask_key(env_file: Path | None = None) -> str:
 
 def _mask_key(values: Mapping[str, str]) -> str:
     return values.get(MASK_KEY) or os.environ.get(MASK_KEY, "")
-
-
-def _server(side: _Side, where: str) -> Endpoint:
-    if side.url_command and side.url:
-        raise SettingsError("SERVER_DB_URL and SERVER_DB_URL_COMMAND are both set", "keep one of the two")
-    if side.url_command:
-        url = printed(side.url_command, "SERVER_DB_URL_COMMAND", "URL").strip()
-        return _filled_in(side, url, "SERVER_DB_URL_COMMAND")
-    return _endpoint(side, "the server", where)
 
 
 def _target(side: _Side, where: str, folder: Path) -> Endpoint:
@@ -315,6 +306,11 @@ def _embedded_folder(side: _Side, folder: Path) -> Path | None:
 
 
 def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
+    command = f"{side.prefix}_URL_COMMAND"
+    if side.url_command and side.url:
+        raise SettingsError(f"{side.prefix}_URL and {command} are both set", "keep one of the two")
+    if side.url_command:
+        return _filled_in(side, printed(side.url_command, command, "URL").strip(), command)
     if side.url:
         return _filled_in(side, side.url.get_secret_value(), f"{side.prefix}_URL")
     parts = side.parts()
