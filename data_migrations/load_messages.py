@@ -11,6 +11,7 @@ from pgpull.scripts import (
     Question,
     Report,
     Request,
+    UsageError,
     pull,
     recipes,
     rows,
@@ -67,6 +68,8 @@ def main(
     names = ("--from-date", "--to-date")
     request = options.request(TABLE, since=from_date, until=to_date, equals=thread, window_names=names)
     if csv is not None:
+        if status:
+            raise UsageError("--status only looks, and --csv moves rows", "leave out one of the two")
         return ByFiles(csv, request)
     return Question(request) if status else request
 

@@ -8,6 +8,7 @@ with starting():
     from pgpull.cli import pull as pull_any_table
     from pgpull.cli import script, single
     from pgpull.dispatching import ByFiles
+    from pgpull.errors import UsageError
     from pgpull.model import Request
     from pgpull.options import Options, rows
     from pgpull.results import Report
@@ -21,6 +22,7 @@ __all__ = [
     "Question",
     "Report",
     "Request",
+    "UsageError",
     "pull",
     "pull_any_table",
     "recipes",
