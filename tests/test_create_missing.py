@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgpull import dumping, programs, pull_tables
+from pgpull import Listener, dumping, forecast, forecast_tables, programs, pull, pull_tables
 from pgpull.creating import Made, create_missing
 from pgpull.endpoints import parse_url
 from pgpull.errors import PlanError
@@ -422,6 +422,44 @@ def test_names_are_found_in_a_database_of_another_encoding(
         assert described(pair.target_server, pair.target_db) == described(pair.source_server, latin)
     finally:
         pair.source_server.drop_database(latin)
+
+
+class Noticing(Listener):
+    """Keeps what is noticed."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+
+@pytest.mark.parametrize("tables", [["here.child"], ["here.child", "here.parent"]])
+def test_a_dry_run_tries_rows_on_the_tables_that_a_pull_would_make_and_leaves_none(
+    make_pair: MakePair, tables: list[str]
+) -> None:
+    schema = """create schema here; create type here.mood as enum ('ok');
+        create table here.parent (id int primary key);
+        create table here.child (id int primary key, parent_id int references here.parent, mood here.mood)"""
+    pair = make_pair(schema=schema, target_schema="select")
+    pair.source(
+        "insert into here.parent values (1), (2)",
+        "insert into here.child select n, 1 + n % 2, 'ok' from generate_series(1, 300) n",
+    )
+    sides: dict[str, Any] = {"source": pair.source_url, "target": pair.target_url, "create_missing": True}
+    hears = Noticing()
+    told = (
+        forecast(tables[0], listener=hears, **sides)
+        if len(tables) == 1
+        else forecast_tables(*tables, listener=hears, **sides)
+    )
+    [made] = [notice for notice in hears.notices if notice.startswith("a pull will say: made ")]
+    assert all(table in made for table in tables)
+    assert pair.target("select to_regnamespace('here'), to_regtype('here.mood')") == [(None, None)]
+    done = pull(tables[0], **sides) if len(tables) == 1 else pull_tables(*tables, **sides)
+    assert told.tally == done.tally
+    assert done.tally.inserted >= 300
+    assert forecast_tables("here.*", **sides).tally.inserted == 302 - done.tally.inserted
 
 
 def test_a_pull_makes_what_it_lacks_and_parents_too(make_pair: MakePair) -> None:

@@ -158,15 +158,14 @@ def _move(reporter: Reporter, options: Options, job: Job, source: Origin, target
 
 def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
     reporter.only_looks()
-    request = job.single
-    if request is None:
+    if job.single is None:
         if "show" in options.given:
             reporter.noticed("--show has no effect here: rows are shown where one table is named")
         outlook = rehearse_job(job, source, target, allowed=options.allow_target or (), listener=reporter)
         reporter.foresaw(outlook)
         return outlook.exit_code
     forecast = rehearse(
-        request,
+        job,
         source,
         target,
         allowed=options.allow_target or (),

@@ -81,6 +81,26 @@ def _asked(archive: Archive, job: Job) -> dict[TableName, ArchivedTable]:
     return {table: each for table, each in there.items() if table in wanted}
 
 
+def make_archived(
+    target: Session, substitute: Substitute, tables: Sequence[TableName], noticed: Callable[[str], None]
+) -> None:
+    """Make tables of an archive that the target lacks, as far as its manifest knows them.
+
+    Args:
+        target: the local side.
+        substitute: what stands in place of the source.
+        tables: those that are asked for.
+        noticed: called with what was made.
+
+    Raises:
+        PlanError: a table cannot be made.
+        ConnectionLost: the target went away.
+    """
+    here = catalog.shapes_of(target, tables)
+    lacking = [substitute.table(table) for table in tables if table not in here and table in substitute.shapes]
+    _made(target, lacking, noticed)
+
+
 def _made(
     target: Session, tables: Sequence[ArchivedTable], noticed: Callable[[str], None]
 ) -> dict[TableName, Shape]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pgpull import catalog, privacy, selecting
 from pgpull.creating import create_missing
+from pgpull.laying import make_archived
 from pgpull.looking import see
 from pgpull.model import Job, Plan, Request
 from pgpull.ordering import in_order
@@ -61,7 +62,10 @@ def make_missing(
         PlanError: a table cannot be made; none is.
         ConnectionLost: a connection went away.
     """
-    if not job.create_missing or source.substitute is not None:  # what an archive has is made before
+    if not job.create_missing:
+        return
+    if source.substitute is not None:
+        make_archived(target, source.substitute, [request.table for request in asked], noticed)
         return
     made = create_missing(source, target, involved(source, job, [request.table for request in asked]))
     if made.tables:

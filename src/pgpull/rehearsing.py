@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 
 from pgpull import preparing, pruning
 from pgpull.deciding import decide
+from pgpull.diagnosis import TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import Passing, PgpullError, UnsafeTarget, parent_failed
 from pgpull.listening import Listener
@@ -32,6 +33,7 @@ def forecast(
     *,
     source: str | URL | Endpoint,
     target: str | URL | Endpoint,
+    create_missing: bool = False,
     allow_target: str | Sequence[str] = (),
     examples: int = DEFAULT_EXAMPLES,
     listener: Listener | None = None,
@@ -43,6 +45,7 @@ def forecast(
         table: ``schema.table``, the same on both sides.
         source: URL of the server's database, only ever read.
         target: URL of the local database; only temporary tables are made there.
+        create_missing: whether a pull would make the table if local lacks it: it is made, and rolled back.
         allow_target: hosts beside this machine that may be written.
         examples: how many of the rows to be inserted are shown, their long values cut.
         listener: hears how it goes on.
@@ -57,7 +60,10 @@ def forecast(
         Stopped: a connection was lost.
     """
     return rehearse(
-        said_request(table, **words),
+        Job(
+            (Wanted(TablePattern.parse_plain(table), said_request(table, **words)),),
+            create_missing=create_missing,
+        ),
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
         allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
@@ -73,6 +79,7 @@ def forecast_tables(
     exclude: Sequence[str] = (),
     with_parents: bool = False,
     with_children: Sequence[str] = (),
+    create_missing: bool = False,
     allow_target: str | Sequence[str] = (),
     listener: Listener | None = None,
     **words: Unpack[Words],
@@ -97,6 +104,7 @@ def forecast_tables(
             exclude=exclude,
             with_parents=with_parents,
             with_children=with_children,
+            create_missing=create_missing,
         ),
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
@@ -119,8 +127,23 @@ def rehearse_job(
     with (
         closing(open_target(target)) as local,
         opened(source, local, job, allowed, writes=False) as server,
+        _as_made(server, local, job, hears),
     ):
         return _Rehearsals(server, local, job, hears).run(examples)
+
+
+@contextmanager
+def _as_made(source: Session, target: Session, job: Job, listener: Listener) -> Iterator[None]:
+    """Have the tables that a pull would make until a block ends: nobody else sees them, and they go again."""
+    if not job.create_missing:
+        yield
+        return
+    with translated(TARGET, target.connection), target.connection.transaction(force_rollback=True):
+        asked = preparing.requests(source, job)
+        preparing.make_missing(
+            source, target, job, asked, lambda note: listener.noticed(f"a pull will say: {note}")
+        )
+        yield
 
 
 class _Rehearsals:
@@ -214,7 +237,7 @@ def _referred(plan: Plan, plans: Sequence[Plan]) -> frozenset[str]:
 
 
 def rehearse(
-    request: Request,
+    job: Job,
     source: Origin,
     target: Endpoint,
     *,
@@ -222,13 +245,15 @@ def rehearse(
     examples: int = DEFAULT_EXAMPLES,
     listener: Listener | None = None,
 ) -> Forecast:
-    """Find out what a request would do; see :func:`forecast`."""
+    """Find out what a job of a single table would do; see :func:`forecast`."""
     started = time.monotonic()
     hears = listener or Listener()
-    job = Job((Wanted(TablePattern.of(request.table), request),))
+    request = job.single
+    assert request is not None, "several tables are rehearsed as a job"
     with (
         closing(open_target(target)) as local,
         opened(source, local, job, allowed, writes=False) as server,
+        _as_made(server, local, job, hears),
     ):
         plan = look(server, local, request, see(server, local, [request.table]))
         hears.looked(plan, server, local)
