@@ -1,5 +1,6 @@
 """What people write becomes values, or an error that says how to write it."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgpull import forecast, forecast_tables, pull, pull_tables
+from pgpull import check, diff, export, forecast, forecast_tables, pull, pull_tables
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
 from pgpull.model import Limit, Wire
@@ -107,6 +108,42 @@ def test_a_word_about_another_one_that_was_forgotten_is_refused(words: dict[str,
     for ask in (pull, forecast, pull_tables, forecast_tables):
         with pytest.raises(UsageError, match=fact):
             ask("askwealth.message", source="postgresql:///a", target="postgresql:///b", **words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"sinse": "2025-01-01"}, "there is no argument sinse\nhint: did you mean since?"),
+        ({"dry_run": True}, "pgpull.forecast says what a pull would do"),
+        (
+            {"months": True, "colour": "red"},
+            "there is no argument colour\nhint: there are: since, until, window",
+        ),
+    ],
+)
+def test_a_word_that_nobody_would_read_is_refused(words: dict[str, Any], said: str) -> None:
+    sides: dict[str, Any] = {"source": "postgresql:///a", "target": "postgresql:///b"}
+    asked: list[Callable[..., Any]] = [pull, forecast, pull_tables, forecast_tables, diff, check]
+    for ask in asked:
+        with pytest.raises(UsageError) as refused:
+            ask("askwealth.message", **sides, **words)
+        assert said in f"{refused.value}\nhint: {refused.value.hint}"
+
+
+def test_words_of_other_functions_and_other_places_are_refused_with_where_they_belong() -> None:
+    sides: dict[str, Any] = {"source": "postgresql:///a", "target": "postgresql:///b"}
+    with pytest.raises(UsageError) as refused:
+        pull("t", exclude=["u"], **sides)  # type: ignore[call-arg]
+    assert refused.value.hint == "pgpull.pull_tables takes it"
+    with pytest.raises(UsageError) as refused:
+        pull_tables("t", jobs=3, **sides)  # type: ignore[call-arg]
+    assert refused.value.hint == 'it is a part of way: way={"jobs": ...}'
+    with pytest.raises(UsageError, match="there is no argument job"):
+        pull_tables("t", way={"job": 3}, **sides)  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(UsageError, match="there is no argument on_conflict"):
+        export("t", source="postgresql:///a", to="x", on_conflict="skip")  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="there is no argument verify"):
+        diff("t", verify=True, **sides)  # type: ignore[call-arg]
 
 
 def test_a_tally_that_does_not_add_up_cannot_be_made() -> None:

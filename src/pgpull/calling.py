@@ -26,7 +26,7 @@ from pgpull.pulling import Bench
 from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
-from pgpull.requesting import RowWords, Words, default_rejects, make_job, said_request
+from pgpull.requesting import RowWords, Words, check_words, default_rejects, make_job, said_request
 from pgpull.results import Report, Summary
 from pgpull.sessions import open_source, open_target
 from pgpull.shapes import TableName, TablePattern
@@ -45,6 +45,7 @@ def pull(
     *,
     source: str | URL | Endpoint,
     target: str | URL | Endpoint,
+    create_missing: bool = False,
     rejects: str | Path | None = None,
     allow_target: str | Sequence[str] = (),
     retries: int = DEFAULT_RETRIES,
@@ -61,6 +62,7 @@ def pull(
         table: ``schema.table``, the same on both sides.
         source: URL of the server's database, only ever read.
         target: URL of the local database.
+        create_missing: make the table if local lacks it, with all that it needs.
         rejects: file for refused rows, JSON lines, mode 0600, made if there is one;
             ``SCHEMA.TABLE.rejects.jsonl`` in the working directory unless named.
         allow_target: hosts beside this machine that may be written.
@@ -89,6 +91,7 @@ def pull(
             - ``verify``: compare both sides once more at the end.
             - ``row_versions``: whether transaction numbers may be remembered to save time; they are.
             - ``batch_size``: rows that are committed together, at most.
+            - ``without``: columns that stay out; ``keep``: those that an update leaves as they are here.
             - ``mask``: what the server puts in the place of values, in the words of ``pgpull.toml``:
               ``{"schema.table": {"column": "scrub"}, "*email*": "email"}``; ``mask_strict`` stops at what looks
               personal and is not ruled on. The key is the source's own: ``Endpoint.mask_key``.
@@ -98,12 +101,13 @@ def pull(
         What was done. ``report.tally`` adds up: fetched = inserted + updated + skipped + failed.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument makes no sense, or there is none of that name.
         Refused: a connection, a guard or the plan stood in the way; nothing was written.
         Stopped: the run ended before its end; whole batches are in.
         Unequal: it was to be verified, and the two sides differ.
     """
-    job = Job((Wanted(TablePattern.parse_plain(table), said_request(table, **words)),))
+    wanted = Wanted(TablePattern.parse_plain(table), said_request(table, **words))
+    job = Job((wanted,), create_missing=create_missing)
     way = Way(
         rejects=rejects,
         allow_target=allow_target,
@@ -165,6 +169,7 @@ def pull_tables(
         Refused: a connection or a guard stood in the way; nothing was written.
         Stopped: a connection was lost for good; whole batches are in.
     """
+    check_words(words, Words, Way)
     first = tables[0] if tables else ""
     job = make_job(
         tables,
@@ -174,7 +179,7 @@ def pull_tables(
         with_children=with_children,
         create_missing=create_missing,
     )
-    return _run(job, source, target, way or {})
+    return _run(job, source, target, _checked(way))
 
 
 def load(
@@ -209,6 +214,7 @@ def load(
         Refused: the archive is not whole, or a guard stood in the way; nothing was written.
         Stopped: the run ended before its end; whole batches are in.
     """
+    check_words(words, Words, Way)
     job = make_job(
         tables or EVERYTHING,
         said_request(TableName("", tables[0] if tables else ""), **words),
@@ -218,7 +224,7 @@ def load(
         create_missing=create_missing,
     )
     with whole(archive) as found:
-        return _run(job, found, target, way or {})
+        return _run(job, found, target, _checked(way))
 
 
 def export(
@@ -256,6 +262,7 @@ def export(
         Refused: there is no connection, or something cannot be read or written.
         Stopped: the source went away, or gave up. No archive was written.
     """
+    check_words(words, RowWords, Way)
     first = tables[0] if tables else ""
     if by is not None:
         words["months"] = True
@@ -268,7 +275,7 @@ def export(
         by_month=by is not None,
         overwrite=overwrite,
     )
-    way = way or {}
+    way = _checked(way)
     manners = Manners.of(
         jobs=way.get("jobs"), max_rate=way.get("max_rate", ()), pause_when=way.get("pause_when", ())
     )
@@ -303,6 +310,11 @@ def run_export(
     ):
         jobs = manners.jobs or default_jobs()
         return export_to(asked, source, jobs, pace, Patience(retries, hears.noticed), hears)
+
+
+def _checked(way: Way | None) -> Way:
+    check_words(way or {}, Way)
+    return way or {}
 
 
 def _run(job: Job, source: str | URL | Origin, target: str | URL | Endpoint, way: Way) -> Summary:

@@ -23,7 +23,7 @@ from pgpull.findings import Checkup, Finding, good, note, problem
 from pgpull.looking import Seen, look, see
 from pgpull.model import Job, Plan, Request, Window
 from pgpull.programs import find_dumper
-from pgpull.requesting import ScopeWords, make_job, make_request
+from pgpull.requesting import ScopeWords, check_words, make_job, make_request
 from pgpull.sessions import Session, open_source, open_target
 from pgpull.shapes import TableName
 from pgpull.sql import checking as questions
@@ -54,6 +54,7 @@ def make_inspection(tables: Sequence[str], **words: Unpack[ScopeWords]) -> Inspe
     Raises:
         UsageError: a word makes no sense.
     """
+    check_words(words, ScopeWords)
     has_end = words.get("since") is not None or words.get("until") is not None
     idle = None if has_end else words.pop("window", None)
     request = make_request(TableName("", ""), **words)

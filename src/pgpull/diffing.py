@@ -21,7 +21,7 @@ from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Job, Request
 from pgpull.rejecting import open_private
-from pgpull.requesting import RowWords, make_job, make_request
+from pgpull.requesting import RowWords, check_words, make_job, make_request
 from pgpull.results import Difference
 from pgpull.sessions import Session, open_source, open_target
 from pgpull.shapes import TableName
@@ -66,6 +66,7 @@ def diff(
         Refused: a connection or the plan stood in the way.
         Stopped: a connection was lost.
     """
+    check_words(words, RowWords)
     job = make_job(tables, make_request(TableName("", ""), **words))
     matter = Matter(job, Path(keys) if keys else None)
     return list(differences(matter, endpoint_of(source, "source"), endpoint_of(target, "target"), listener))

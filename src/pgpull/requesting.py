@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from pgpull.arguments import duration, instant, ordered, zone
 from pgpull.errors import UsageError
@@ -25,6 +26,10 @@ from pgpull.shapes import TableName, TablePattern
 
 DEFAULT_WINDOW = "created_at"
 DEFAULT_OVERLAP = timedelta(hours=1)
+
+
+_OURS: Final = ("window_names", "months")
+"""Words that only pgpull itself says."""
 
 
 class ScopeWords(TypedDict, total=False):
@@ -135,10 +140,43 @@ def said_request(table: str | TableName, **words: Unpack[Words]) -> Request:
     Raises:
         UsageError: a word makes no sense, or says how another one is to work that was forgotten.
     """
+    check_words(words, Words)
     for word, other in (("overlap", "new"), ("max_delete", "mirror")):
         if word in words and other not in words:
             raise UsageError(f"{word} has no effect without {other}", f"add {other}=True, or leave out {word}")
     return make_request(table, **words)
+
+
+_ELSEWHERE: Final = {
+    "dry_run": "pgpull.forecast says what a pull would do, and writes nothing",
+    **dict.fromkeys(JobWords.__annotations__, "pgpull.pull_tables takes it"),
+}
+"""What is an argument of other functions, or an option of the command alone."""
+
+
+def check_words(words: Mapping[str, object], kind: type, way: type | None = None) -> None:
+    """Refuse a word that nobody would read: what it was to say would go unheard.
+
+    Args:
+        words: what somebody has said.
+        kind: the typed dictionary that says which words there are.
+        way: that of the words which are said as ``way``.
+
+    Raises:
+        UsageError: there is no such word.
+    """
+    for word in words:
+        if word not in kind.__annotations__:
+            by_way = way is not None and word in way.__annotations__
+            meant = f'it is a part of way: way={{"{word}": ...}}' if by_way else _meant(word, kind)
+            raise UsageError(f"there is no argument {word}", meant)
+
+
+def _meant(word: str, kind: type) -> str:
+    known = [name for name in kind.__annotations__ if name not in _OURS]
+    if word not in _ELSEWHERE and (close := difflib.get_close_matches(word, known, n=1)):
+        return f"did you mean {close[0]}?"
+    return _ELSEWHERE.get(word, f"there are: {', '.join(known)}")
 
 
 def _masks(words: RowWords) -> Masks:
