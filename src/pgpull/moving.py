@@ -97,15 +97,17 @@ def flow(
     strategy: Strategy,
 ) -> Progress:
     """Move the rows that some statements send, or files hold, one after the other; see :func:`move`."""
-    outflows: list[Outflow | Unpacked] = []
+    announced = 0
 
     def pieces() -> Iterator[Piece]:
+        nonlocal announced
         for statement in statements:
-            outflows.append(_outflow(source, plan, statement))
-            yield from outflows[-1].pieces(plan.request.batch_rows)
+            outflow = _outflow(source, plan, statement)
+            yield from outflow.pieces(plan.request.batch_rows)
+            announced += outflow.announced or 0
 
     def interrupt() -> None:
-        if outflows and not isinstance(outflows[-1], Unpacked):  # a file keeps nobody waiting
+        if plan.wire is not Wire.CSV:  # a file keeps nobody waiting
             source.cancel()
 
     fetched, waiting = 0, applier.waiting
@@ -118,7 +120,6 @@ def flow(
                 yield Tally(), batch.size
     except ReadFailed as failure:
         raise failure.reason from failure.reason.__cause__
-    announced = sum(outflow.announced or 0 for outflow in outflows)
     counted = fetched + applier.waiting - waiting
     if counted != announced:
         raise RuntimeError(f"the server sent {announced} rows, and {counted} were counted")
