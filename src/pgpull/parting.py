@@ -60,7 +60,8 @@ def one_alone(plan: Plan, *, shared: bool, unique: bool) -> str:
         return "rows refer to others that may come later"
     if held_triggers(plan.request, plan.target):
         return "the table is locked while its triggers are held back"
-    if unique and plan.request.on_conflict is OnConflict.UPDATE and plan.strategy is not Strategy.STRAIGHT:
+    updates = plan.strategy is not Strategy.STRAIGHT or plan.request.scope.narrows  # rows may be here outside
+    if unique and updates and plan.request.on_conflict is OnConflict.UPDATE:
         return "unique values may be swapped between rows"
     return "" if shared else "the server lets no other session see the same instant"
 
