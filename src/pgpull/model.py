@@ -356,6 +356,8 @@ class Plan:
     """Why this strategy."""
     sequences: tuple[OwnedSequence, ...] = ()
     estimate: Estimate | None = None
+    together: bool = False
+    """Whether the table is written in one transaction with others."""
     place: int = 0
     """Its place in the run, which names its temporary tables."""
     ties: tuple[Tie, ...] = ()
@@ -395,7 +397,7 @@ class Plan:
     @property
     def atomic(self) -> bool:
         """Whether everything is written in one transaction: what replaces the scope, or cannot be resumed."""
-        return self.request.replace or self.key is None
+        return self.together or self.request.replace or self.key is None
 
     def key_type(self, column: str) -> str:
         """The name of the type that a column's keys are sent to the source as; its index can serve it."""

@@ -267,16 +267,21 @@ class Run:
         return []
 
     @contextmanager
-    def _all_or_nothing(self, pulls: Iterable[TablePull]) -> Iterator[None]:
+    def _all_or_nothing(self, pulls: Sequence[TablePull]) -> Iterator[None]:
         if not any(pull.plan.atomic for pull in pulls):
             yield
             return
         before = [(pull, pull.tally, pull.deleted) for pull in pulls]
+        for pull in pulls:
+            pull.plan = replace(pull.plan, together=True)
+        connection = self._target.connection
         try:
-            with translated(TARGET, self._target.connection), self._target.connection.transaction():
+            with translated(TARGET, connection), connection.transaction():
                 # a row that a deferred constraint refuses would take all others along at the end
-                self._target.connection.execute(CHECK_CONSTRAINTS_NOW)
+                connection.execute(CHECK_CONSTRAINTS_NOW)
                 yield
+                if connection.closed:  # the driver would end the block as if it had committed
+                    raise lost(TARGET, RuntimeError("everything since it began went with it"))
         except BaseException:
             for pull, tally, deleted in before:
                 pull.rolled_back(tally, deleted)
