@@ -145,6 +145,26 @@ def test_the_reading_pauses_while_the_server_has_enough_to_do(
     assert report.tally.inserted == ROWS
 
 
+def test_who_watches_the_server_goes_on_by_another_connection_where_his_own_is_gone(
+    full: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "LOOK_EVERY", 0.01)
+
+    class EndsTheWatch(Hears):
+        ended = 0
+
+        def progressed(self, tally: Tally, size: int) -> None:
+            while not self.ended:
+                self.ended = len(full.source(END_IDLE))
+
+    report = pulled(full, pause_when="active>50", batch_size=100, jobs=1, listener=EndsTheWatch())
+    assert (report.passes, report.tally.inserted) == (1, ROWS)
+
+
+END_IDLE = """select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'pgpull' and state = 'idle'"""
+
+
 def test_a_server_that_has_little_to_do_is_read_without_a_pause(full: Pair) -> None:
     heard = Hears()
     assert pulled(full, pause_when=["active>50", "lag>1s"], listener=heard).tally.inserted == ROWS

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from pgpull.diagnosis import SOURCE, translated
+from pgpull.diagnosis import SOURCE, lost, translated
 from pgpull.endpoints import Endpoint
-from pgpull.errors import PlanError
+from pgpull.errors import ConnectFailed, ConnectionLost, PlanError
 from pgpull.manners import Line, Load
-from pgpull.sessions import Session, open_watch
+from pgpull.sessions import open_watch
 from pgpull.sql import watching as sql
 from pgpull.sql.hints import grant_role
 
@@ -18,13 +18,16 @@ class SourceWatch:
     """Asks the source on a connection of its own.
 
     Args:
-        session: that connection.
+        endpoint: the source.
         lines: what is not to be passed.
+        having: closes the connection in the end.
     """
 
-    def __init__(self, session: Session, lines: Sequence[Line]) -> None:
-        self._session = session
+    def __init__(self, endpoint: Endpoint, lines: Sequence[Line], having: ExitStack) -> None:
+        self._endpoint = endpoint
         self._lines = lines
+        self._having = having
+        self._session = having.enter_context(open_watch(endpoint))
 
     def check(self) -> None:
         """Make sure that the server tells us what we ask.
@@ -56,6 +59,18 @@ class SourceWatch:
         return self._ask(sql.LAG_HERE if self._session.identity.in_recovery else sql.LAG_OF_OTHERS)
 
     def _ask(self, question: sql.Question) -> float:
+        """Ask, on another connection if this one is gone: the one that rows come by may be well."""
+        try:
+            return self._answer(question)
+        except ConnectionLost:
+            self._having.close()
+            try:
+                self._session = self._having.enter_context(open_watch(self._endpoint))
+            except ConnectFailed as error:
+                raise lost(SOURCE, error) from error
+            return self._answer(question)
+
+    def _answer(self, question: sql.Question) -> float:
         connection = self._session.connection
         with translated(SOURCE, connection):
             row = connection.execute(question).fetchone()
@@ -74,7 +89,7 @@ def watched(endpoint: Endpoint, lines: Sequence[Line]) -> Iterator[SourceWatch |
     if not lines:
         yield None
         return
-    with open_watch(endpoint) as session:
-        watch = SourceWatch(session, lines)
+    with ExitStack() as having:
+        watch = SourceWatch(endpoint, lines, having)
         watch.check()
         yield watch
