@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,29 @@ def test_refused_rows_of_all_stretches_are_kept_and_counted_against_the_limit(fu
     with pytest.raises(Stopped, match="more than 30 allowed") as caught:
         pulled(full, max_errors=30)
     assert caught.value.written == full.target(f"select count(*) from {TABLE}")[0][0] > 0
+
+
+def test_what_a_table_that_passed_the_limit_has_done_is_kept_and_counted(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table a (id int primary key); create table b (id int primary key)")
+    for table in "ab":
+        pair.source(f"insert into {table} select generate_series(1, 700)")
+    pair.target("alter table a add check (id < 550)")
+    summary = pull_tables(
+        *"ab",
+        source=pair.source_url,
+        target=pair.target_url,
+        max_errors=20,
+        batch_size=10,
+        way={"snapshot": False, "rejects": "refused.jsonl"},
+    )
+    [failure] = summary.failures
+    assert failure.tally.failed == len(Path("refused.jsonl").read_text().splitlines()) > 20
+    assert failure.tally.inserted == pair.target("select count(*) from a")[0][0] == 549
+    assert (summary.exit_code, pair.same("b")) == (4, True)
+    pair.target("truncate a", "alter table a drop constraint a_id_check, add check (id < 250)")
+    with pytest.raises(Stopped) as ended:
+        pulled(pair, "a", max_errors=20, batch_size=10)
+    assert ended.value.written == pair.target("select count(*) from a")[0][0] == 249
 
 
 @pytest.mark.parametrize("rows", [1, 900, 1700])

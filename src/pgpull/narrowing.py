@@ -85,7 +85,7 @@ def _report(job: Job, earlier: Earlier, reports: Sequence[Report]) -> Report:
     return replace(
         last,
         plan=replace(plan, comparison=_all([report.plan.comparison for report in reports])),
-        tally=_counted_once(sum((report.tally for report in reports), Tally()), earlier.tally),
+        tally=counted_once(sum((report.tally for report in reports), Tally()), earlier.tally),
         bytes=earlier.bytes + sum(report.bytes for report in reports),
         seconds=earlier.seconds + sum(report.seconds for report in reports),
         passes=earlier.passes + sum(report.passes for report in reports),
@@ -106,8 +106,13 @@ def _all(found: Sequence[Comparison | None]) -> Comparison | None:
     )
 
 
-def _counted_once(tally: Tally, earlier: Tally) -> Tally:
-    """Count rows as written, not as skipped, that were written before the job was cut."""
+def counted_once(tally: Tally, earlier: Tally) -> Tally:
+    """Count rows as written, not as skipped, that were written before the job was cut.
+
+    Args:
+        tally: what became of rows, of which some were found as they should be.
+        earlier: what had been written of them before.
+    """
     inserted = min(earlier.inserted, tally.skipped)
     updated = min(earlier.updated, tally.skipped - inserted)
     return Tally(

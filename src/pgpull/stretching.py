@@ -27,6 +27,7 @@ from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look
 from pgpull.model import Job, Plan, Request, Strategy, Stretch, Wanted
+from pgpull.narrowing import counted_once
 from pgpull.ordering import parent_of
 from pgpull.pulling import Bench
 from pgpull.results import Failure, Reject, Report, Summary, Tally
@@ -62,6 +63,7 @@ def walk_in_stretches(job: Job, source: Endpoint, bench: Bench, allowed: Sequenc
         except PgpullError as error:
             if job.single is not None:
                 raise
+            bench.rejects.settle()  # of this table, whatever becomes of the next one
             failures.append(Failure(plan.table, error, pull.tally))
             bench.listener.failed_at(failures[-1])
         else:
@@ -152,8 +154,11 @@ class _Ear(Listener):
 
     def __init__(self, listener: Listener, tally: Tally, size: int) -> None:
         self._listener, self._tally, self._size = listener, tally, size
+        self.heard = Tally()
+        """What has become of the stretch's rows so far."""
 
     def progressed(self, tally: Tally, size: int) -> None:
+        self.heard = tally
         self._listener.progressed(self._tally + tally, self._size + size)
 
     def rejected(self, reject: Reject) -> None:
@@ -180,6 +185,10 @@ class _StretchedPull:
         self._allowed = allowed
         self._size = 0
         self._rows = ROWS
+        self._unfinished = Tally()
+        """What became of rows of a stretch that did not go through."""
+        self._written = Tally()
+        """What such a try has written, and a shorter stretch has not met yet."""
         self.tally = Tally()
 
     def run(self) -> Report:
@@ -191,7 +200,9 @@ class _StretchedPull:
         try:
             return self._run()
         except PgpullError as error:
-            tell_written(error, self.tally.inserted + self.tally.updated)
+            tell_written(error, self.tally.inserted + self.tally.updated + self._written.fetched)
+            self._count(self._unfinished)
+            self.tally += self._written
             raise
 
     def _run(self) -> Report:
@@ -220,6 +231,9 @@ class _StretchedPull:
         """Go on by smaller stretches: a standby that ends a read may let a shorter one through."""
         if self._rows <= LEAST_ROWS:
             raise error
+        inserted, updated = self._unfinished.inserted, self._unfinished.updated
+        self._written += Tally(inserted + updated, inserted, updated)
+        self._unfinished = Tally()
         self._rows = max(LEAST_ROWS, self._rows // 10)
         self._bench.listener.noticed(f"{error}; going on by stretches of {self._rows:,} keys")
 
@@ -250,13 +264,29 @@ class _StretchedPull:
     def _pull(self, request: Request) -> Report:
         table = request.table
         job = Job((Wanted(TablePattern.of(table), request),))
-        bench = replace(self._bench, listener=_Ear(self._bench.listener, self.tally, self._size), jobs=1)
-        [report] = bench.patience.call(lambda: self._walk(job, bench)).reports
-        self.tally += report.tally
+        ear = _Ear(self._bench.listener, self.tally, self._size)
+        bench = replace(self._bench, listener=ear, jobs=1)
+        try:
+            [report] = bench.patience.call(lambda: self._walk(job, bench)).reports
+        except PgpullError:
+            self._unfinished = ear.heard
+            raise
+        self._count(report.tally)
         self._size += report.bytes
         self._bench.rejects.settle()
         self._check_limit(request)
         return report
+
+    def _count(self, tally: Tally) -> None:
+        """Count rows of a stretch, those once that a longer one has written before it was given up."""
+        once = counted_once(tally, self._written)
+        inserted, updated = once.inserted - tally.inserted, once.updated - tally.updated
+        self._written = Tally(
+            self._written.fetched - inserted - updated,
+            self._written.inserted - inserted,
+            self._written.updated - updated,
+        )
+        self.tally += once
 
     def _check_limit(self, request: Request) -> None:
         limit = request.max_errors
