@@ -57,7 +57,7 @@ def test_the_source_session_is_read_only_pinned_and_named(pair: Pair) -> None:
         "ISO, YMD",
         "pgpull",
         "10s",
-        "10min",
+        "1h",
     ]
     assert look.target["show application_name"] == "pgpull"
 

@@ -59,7 +59,8 @@ _FORMS: Final[Mapping[str, str]] = {
 # Ours where the server sets none of its own: do not wait behind a migration, do not linger if we hang or die.
 _SOURCE_TIMEOUTS: Final[Mapping[str, str]] = {
     "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "10min",
+    # local may be at work alone for long: a large scope is deleted there, or compared
+    "idle_in_transaction_session_timeout": "1h",
 }
 
 # An archive's files may flow for hours, and nothing is asked meanwhile.

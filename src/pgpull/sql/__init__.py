@@ -44,12 +44,16 @@ def pin_where_unlimited(settings: Mapping[str, str]) -> Composed:
     return SQL("SELECT ") + SQL(", ").join(calls)
 
 
-# So that a query ends soon after we do. Only a system that can tell that a client is gone takes another value
-# than 0; of Linux it is known (WaitEventSetCanReportClosed).
+# So that a query, and an idle transaction, end soon after we do. Only a system that can tell that a client is
+# gone takes another value than 0; of Linux it is known (WaitEventSetCanReportClosed). Its own wait is long.
 CHECK_ON_US: Final = SQL("""
-    SELECT CASE WHEN version() LIKE '%linux%'
-                 AND current_setting('client_connection_check_interval', true) = '0'
-                THEN set_config('client_connection_check_interval', '10s', true) END
+    SELECT CASE WHEN current_setting('client_connection_check_interval', true) = '0'
+                THEN set_config('client_connection_check_interval', '10s', true) END,
+           CASE WHEN current_setting('tcp_keepalives_idle')::int > 60
+                THEN set_config('tcp_keepalives_idle', '60', true) END,
+           CASE WHEN current_setting('tcp_keepalives_interval')::int > 10
+                THEN set_config('tcp_keepalives_interval', '10', true) END
+     WHERE version() LIKE '%linux%'
 """)
 
 
