@@ -166,7 +166,9 @@ def cuts_of(source: Session, plan: Plan, window: Window) -> Sequence[str]:
     assert column is not None, "the planner has seen it"
     with translated(source.side, source.connection):
         row = source.connection.execute(sql.cuts(plan, window, column)).fetchone()
-    return row[0] or () if row else ()
+    cuts = row[0] or () if row else ()
+    # of a SQL_ASCII database, the driver takes text for bytes
+    return [cut.decode("ascii") if isinstance(cut, bytes) else cut for cut in cuts]
 
 
 def _access(node: dict[str, Any]) -> str:
