@@ -139,7 +139,7 @@ def test_words_of_other_functions_and_other_places_are_refused_with_where_they_b
         pull_tables("t", jobs=3, **sides)  # type: ignore[call-arg]
     assert refused.value.hint == 'it is a part of way: way={"jobs": ...}'
     with pytest.raises(UsageError, match="there is no argument job"):
-        pull_tables("t", way={"job": 3}, **sides)  # type: ignore[typeddict-unknown-key]
+        pull_tables("t", way={"job": 3}, **sides)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there is no argument on_conflict"):
         export("t", source="postgresql:///a", to="x", on_conflict="skip")  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="there is no argument verify"):

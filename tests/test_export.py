@@ -228,6 +228,26 @@ def told(query: str) -> list[Any]:
 # --- by month --------------------------------------------------------------------------------------------
 
 
+def test_rows_without_a_time_come_too_where_several_workers_share_the_times(
+    make_pair: MakePair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(parting, "LEAST_BYTES", 1)
+    pair = make_pair(schema="create table ev (id int primary key, tenant int, at timestamptz)")
+    pair.source(
+        "insert into ev select n, n % 2, case when n % 5 > 0 then timestamptz '2025-01-01Z' + n * interval '1h'"
+        " end from generate_series(1, 4000) n",
+        "create index on ev (tenant)",
+        "analyze ev",
+        f"alter database {pair.source_db} set enable_seqscan = off",
+    )
+    words: dict[str, Any] = {"window": "at", "equals": {"tenant": 1}, "way": {"jobs": 3}}
+    exported = export("ev", source=pair.source_url, to=tmp_path / "a", by="month", **words)
+    assert exported.manifest.rows == 2_000
+    others = [file for file in exported.manifest.tables[0].files if "month=other" in file.path]
+    assert sum(file.rows for file in others) == 400
+
+
 def test_each_month_has_a_folder_and_duckdb_reads_them_as_one_table(full: Pair, tmp_path: Path) -> None:
     full.source(
         "insert into askwealth.message select gen_random_uuid(), 'odd', '1', at from unnest("

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
@@ -18,11 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import wait_fixed
 
-from pgpull import Report, Stopped, Summary, Tally, parting, patience, pull, pull_tables
+from pgpull import Report, Stopped, Summary, Tally, TooManyRejects, parting, patience, pull, pull_tables
+from pgpull.calling import run
+from pgpull.endpoints import parse_url
 from pgpull.listening import Listener
-from pgpull.model import Part, Plan, Strategy
+from pgpull.manners import Manners
+from pgpull.model import Job, Part, Plan, Strategy, Wanted
+from pgpull.requesting import make_request
 from pgpull.results import Reject
 from pgpull.sessions import Session
+from pgpull.shapes import TablePattern
+from pgpull.streams import Outflow
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Side
 from tests.support.proxy import through
@@ -575,3 +584,155 @@ def test_a_killed_client_leaves_what_a_next_run_goes_on_from(full: Pair) -> None
         user.wait(10)
     assert pulled(full).tally.fetched == ROWS
     assert full.same(TABLE)
+
+
+# --- what is written together, and what comes along ------------------------------------------------------
+
+TOGETHER = """
+    create table a (id int primary key, v text);
+    create table b (id int primary key, v text);
+    create table c (id int primary key, a_id int {refers}, v text)
+"""
+
+
+def replaced_together(pair: Pair, listener: Listener, jobs: int) -> Summary:
+    """Replace two tables, and update a third one, in one transaction."""
+    asked = [("a", {"replace": True}), ("b", {"replace": True}), ("c", {"on_conflict": "update"})]
+    wanted = tuple(
+        Wanted(TablePattern.parse(table), make_request(table, batch_size=100, **words))  # type: ignore[arg-type]
+        for table, words in asked
+    )
+    return run(
+        Job(wanted),
+        parse_url(pair.source_url, "source"),
+        parse_url(pair.target_url, "target"),
+        rejects=Path("rejects.jsonl"),
+        retries=3,
+        manners=Manners.of(jobs=jobs),
+        listener=listener,
+    )
+
+
+@pytest.fixture(params=["", "references a"])
+def together(make_pair: MakePair, request: pytest.FixtureRequest) -> Pair:
+    """Give a pair with three tables whose rows on the target are stale."""
+    pair = make_pair(schema=TOGETHER.format(refers=request.param))
+    for side, word in ((pair.source, "new"), (pair.target, "old")):
+        side(
+            f"insert into a select n, '{word}' from generate_series(1, 3000) n",
+            f"insert into b select n, '{word}' from generate_series(1, 3000) n",
+        )
+    pair.source("insert into c select n, n, 'new' from generate_series(1, 3000) n", "analyze")
+    return pair
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_is_written_together_with_others_is_one_workers_and_does_not_block_itself(
+    together: Pair, jobs: int
+) -> None:
+    summary = replaced_together(together, Listener(), jobs)
+    assert (summary.failures, summary.tally.inserted) == ((), 9_000)
+    assert {report.plan.jobs for report in summary.reports} == {1}
+    assert all(together.same(table) for table in "abc")
+
+
+@pytest.mark.parametrize("fetched", [500, 1_500, 2_500])
+@pytest.mark.parametrize("table", ["a", "b", "c"])
+def test_a_target_cut_under_what_is_written_together_brings_all_of_it_anew(
+    together: Pair, table: str, fetched: int
+) -> None:
+    class Cut(Hears):
+        def planned(self, plan: Plan, source: Session, target: Session) -> None:
+            super().planned(plan, source, target)
+            if len(self.plans) <= 3 and plan.request.table.name == table:
+                self._rows, self._deeds = fetched, [partial(together.target, END_OTHERS)]
+
+    heard = Cut(1_000_000)
+    summary = replaced_together(together, heard, 1)
+    assert any("trying again" in notice for notice in heard.notices)
+    assert (summary.failures, summary.tally.inserted) == ((), 9_000)
+    assert all(together.same(table) for table in "abc")
+
+
+END_OTHERS = """select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'pgpull' and pid <> pg_backend_pid()"""
+
+
+def test_keys_of_related_rows_that_went_with_a_connection_are_asked_for_anew(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key); create table u (id int primary key, t_id int references t)"
+    )
+    pair.source(
+        "insert into t select generate_series(1, 3000)",
+        "insert into u select n, n from generate_series(1, 3000) n",
+    )
+    heard = Hears(1_000, lambda: pair.target(END_OTHERS))
+    summary = pull_tables(
+        "t",
+        source=pair.source_url,
+        target=pair.target_url,
+        with_children=["u"],
+        batch_size=100,
+        way={"jobs": 1, "listener": heard},
+    )
+    assert any("trying again" in notice for notice in heard.notices)
+    assert (summary.failures, summary.tally.inserted) == ((), 6_000)
+    assert pair.same("t")
+    assert pair.same("u")
+
+
+def test_unique_values_that_rows_outside_of_the_window_may_have_are_one_workers(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table item (id int primary key, list int, pos int, at timestamptz, unique (list, pos))"
+    )
+    for side, pos, at in ((pair.source, "501 - n", "2025-02-02"), (pair.target, "n", "2025-01-01")):
+        side(f"insert into item select n, 1, {pos}, '{at}' from generate_series(1, 500) n")
+    pair.source("analyze item")
+    words = {"window": "at", "since": "2025-02-01", "on_conflict": "update"}
+    assert alone(pair, "item", **words) == "unique values may be swapped between rows"
+
+
+def test_no_more_statements_are_held_than_there_are_workers(gappy: Pair) -> None:
+    held: list[int] = []
+
+    class Counts(Hears):
+        def progressed(self, tally: Tally, size: int) -> None:
+            held.append(sum(isinstance(thing, Outflow) for thing in gc.get_objects()))
+
+    report = pulled(gappy, on_conflict="update", batch_size=5, listener=Counts())
+    assert (report.plan.strategy, report.plan.jobs) == (Strategy.KEYED, 3)
+    assert 0 < max(held) <= 2 * 3
+
+
+def test_what_others_had_written_when_the_limit_was_passed_is_counted(full: Pair) -> None:
+    full.target(f"alter table {TABLE} add check (created_at < '2025-01-05' or message_id::text > '8')")
+    heard = Hears()
+    with pytest.raises(TooManyRejects) as ended:
+        pulled(full, max_errors=20, listener=heard)
+    [(rows,)] = full.target(f"select count(*) from {TABLE}")
+    assert ended.value.written == rows
+
+
+def test_a_window_of_a_database_without_an_encoding_is_cut_as_any_other(make_pair: MakePair) -> None:
+    pair = make_pair(schema="")
+    sides = [(pair.source_server, "x", 2_000), (pair.target_server, "y", 1_000)]
+    name = f"ascii_of_{pair.source_db}"
+    rows = "insert into t select n, timestamptz '2025-01-01Z' + n * interval '1h', '{}' from generate_series(1,{}) n"
+    try:
+        for server, word, number in sides:
+            server.sql("postgres", f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
+            server.sql(
+                name,
+                "create table t (id int primary key, at timestamptz, v text)",
+                "create index on t (at)",
+                rows.format(word, number),
+                "analyze t",
+                f"alter database {name} set enable_seqscan = off",
+            )
+        urls = {"source": pair.source_server.url(name), "target": pair.target_server.url(name)}
+        words = {"window": "at", "since": "2025-01-01", "on_conflict": "update", "row_versions": False}
+        report = pulled(pair, "t", **urls, **words)
+        assert report.tally == Tally(2_000, inserted=1_000, updated=1_000)
+    finally:
+        for server, *_ in sides:
+            server.drop_database(name)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
+import psycopg
+
 from pgpull import pruning, sql, versions
 from pgpull.applying import Applier
 from pgpull.comparing import compare_in_full, unequal
 from pgpull.deciding import decide, find
-from pgpull.diagnosis import TARGET, translated
+from pgpull.diagnosis import TARGET, lost, translated
 from pgpull.errors import TooManyRejects
 from pgpull.listening import Listener
 from pgpull.looking import Seen, look
@@ -66,6 +68,8 @@ class TablePull:
         self._deleted = 0
         self._kept = 0
         self._bytes = 0
+        self._looked_on: psycopg.Connection | None = None
+        """The connection that has the keys of rows which come along."""
         self.plan: Plan
         self._known: Known | None = None
         self._horizons = (0, 0)
@@ -101,6 +105,7 @@ class TablePull:
 
     def look(self, source: Session, seen: Seen, *, guess: bool) -> Plan:
         """Make the plan as far as it can be made before rows are compared."""
+        self._looked_on = self._target.connection
         self.plan = look(source, self._target, self.request, seen, self._scope, guess=guess)
         self._scope = self.plan.request.scope
         return self.plan
@@ -162,7 +167,12 @@ class TablePull:
         before = self.tally.fetched
         if len(workers) > 1:
             shared = SharedMove(plan, self._target, workers, patience, bench.reject, bench.listener.noticed)
-            self._follow(shared.progress())
+            try:
+                self._follow(shared.progress())
+            except BaseException:
+                for tally in shared.unheard():
+                    self.tally += tally
+                raise
             self.applier.transactions += shared.transactions
         else:
             send_bytes_as_they_are(source)
@@ -170,6 +180,8 @@ class TablePull:
         moved = self.tally.fetched - before + self.applier.waiting
         self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         if plan.why:
+            if self._target.connection is not self._looked_on:
+                raise lost(TARGET, RuntimeError("the keys of related rows went with it"))
             self._follow(move_related(source, self._target, plan, self.applier))
 
     def beside(self, bench: Bench, worker: Worker) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from psycopg.sql import Composed
 from pgpull import catalog, parting, scoping
 from pgpull.applying import Applier
 from pgpull.choosing import unique_beside_key
+from pgpull.errors import PgpullError
 from pgpull.model import Leaf, Part, Plan, Strategy, Wire
 from pgpull.moving import Progress, flow, keyed, leaves
 from pgpull.patience import Patience
@@ -86,8 +87,8 @@ def parts_of(source: Session, plan: Plan, pages: int, size: float, jobs: int) ->
         return parting.page_parts(pages, size, jobs)
     window = plan.request.scope.window
     column = plan.source.column(window.column) if window else None
-    if window is None or column is None:
-        return ()
+    if window is None or column is None or (window.since is None and window.until is None):
+        return ()  # without an end, rows without a value are meant, too, and lie in no part
     return parting.window_parts(column, scoping.cuts_of(source, plan, window), size, jobs)
 
 
@@ -163,6 +164,15 @@ class SharedMove:
         finally:
             for _, dealt in self._errands:
                 dealt.close()
+
+    def unheard(self) -> Iterator[Tally]:
+        """Yield what became of rows that workers had through when whoever followed left; keep those refused."""
+        for thing in self._team.unheard:
+            if isinstance(thing, Reject):
+                with suppress(PgpullError):  # it may be what he left for
+                    self._rejected(thing)
+            elif not isinstance(thing, str):
+                yield thing[0]
 
     def _work(self, worker: Worker) -> Generator[_Said]:
         """Take one part, or batch of keys, after the other, until there are none."""

@@ -156,6 +156,8 @@ class Team(Generic[T]):
         self._room = threading.Semaphore(_THINGS_AHEAD)
         self._late: list[T] = []
         """What was said after the listener had left."""
+        self.unheard: tuple[T, ...] = ()
+        """What was said when the listener had left in the middle of what he heard."""
         self._leaving = threading.Event()
         """Whether each is to stop after what he is about to say."""
         self.left = threading.Event()
@@ -209,6 +211,8 @@ class Team(Generic[T]):
                     thread.join(_GRACE)
             if isinstance(leaving, KeyboardInterrupt):
                 yield from self._rest()
+            else:
+                self.unheard = tuple(self._rest())
             raise
 
     def _work(self, things: Generator[T]) -> None:
