@@ -717,7 +717,7 @@ def test_a_window_of_a_database_without_an_encoding_is_cut_as_any_other(make_pai
     pair = make_pair(schema="")
     sides = [(pair.source_server, "x", 2_000), (pair.target_server, "y", 1_000)]
     name = f"ascii_of_{pair.source_db}"
-    rows = "insert into t select n, timestamptz '2025-01-01Z' + n * interval '1h', '{}' from generate_series(1,{}) n"
+    rows = "insert into t select n, date '2025-01-01' + n * interval '1h', '{}' from generate_series(1, {}) n"
     try:
         for server, word, number in sides:
             server.sql("postgres", f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Final, Unpack
 
 from sqlalchemy.engine import URL
@@ -185,8 +185,10 @@ class _Rehearsals:
 
     @contextmanager
     def _attempt(self, table: TableName) -> Iterator[None]:
+        # what fails must not take the tables along that were made for now
+        within = self._target.connection.transaction() if self._job.create_missing else nullcontext()
         try:
-            with self._source.connection.transaction():
+            with self._source.connection.transaction(), within:
                 yield
         except (Passing, UnsafeTarget):
             raise
