@@ -11,6 +11,7 @@ import pytest
 
 from pgpull import Reject, SettingsError, Stopped, pull
 from pgpull.listening import Listener
+from pgpull.rejecting import RejectsFile
 from pgpull.wording import reject_text
 from tests.conftest import MakePair
 from tests.support import Pair
@@ -256,3 +257,27 @@ def test_values_of_every_kind_are_spelled_out_in_the_file(make_pair: MakePair) -
     assert pulled(pair)[2][0]["values"] == expected
     pair.target("alter table t alter a type text")  # now the rows travel as text
     assert pulled(pair)[2][-1]["values"] == expected | {"h": "t"}
+
+
+def test_what_another_pull_has_added_to_the_file_meanwhile_stays(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int primary key)",
+        target_schema="create table t (id int primary key check (id > 0))",
+    )
+    pair.source("insert into t select generate_series(-3, 3)")
+    path = Path("shared.jsonl")
+    _, [reject, *_], _ = pulled(pair, rejects="other.jsonl")
+    with RejectsFile(path) as ours, RejectsFile(path) as theirs:
+        ours.add(reject)
+        theirs.add(reject)
+        ours.begin_anew()
+        assert len(path.read_text().splitlines()) == 2
+        ours.add(reject)
+        theirs.begin_anew()
+    assert all(json.loads(line)["table"] for line in path.read_text().splitlines())
+    with RejectsFile(Path("alone.jsonl")) as alone:
+        alone.add(reject)
+        alone.begin_anew()
+        alone.add(reject)
+        alone.begin_anew()
+    assert Path("alone.jsonl").read_text() == ""

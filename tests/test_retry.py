@@ -199,3 +199,31 @@ def test_the_file_stays_as_it_is_when_a_guard_or_the_plan_stands_in_the_way(refu
     with pytest.raises(PlanError, match="NOT NULL without a default"):
         retry(REJECTS, target=refused.target_url)
     assert REJECTS.read_bytes() == before
+
+
+def test_a_row_that_is_refused_in_one_round_is_not_forgotten_in_the_next(refused: Pair) -> None:
+    lines = [{"table": "t", "values": {"id": "7", "v": "bad"}}, {"table": "t", "values": {"id": "8", "n": "1"}}]
+    REJECTS.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert retried(refused).tally == Tally(2, inserted=1, failed=1)
+    [left] = map(json.loads, REJECTS.read_text().splitlines())
+    assert left["values"] == {"id": "7", "v": "bad"}
+
+
+def test_lines_of_a_table_that_ends_midway_stay_as_they_were_and_none_comes_twice(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table p (id int primary key, v text check (v <> 'bad')); create table c (id int)"
+    )
+    pair.target(
+        "create function ends(v text) returns boolean language plpgsql as"
+        " $$ begin if v = 'ends' then raise query_canceled; end if; return true; end $$",
+        "alter table p add check (ends(v))",
+    )
+    values = [(1, "bad"), *((n, "good") for n in range(2, 40)), (40, "ends")]
+    lines = [{"table": "p", "values": {"id": str(n), "v": v}} for n, v in values]
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, {"table": "c", "values": {"id": "1"}}])
+    Path("some.jsonl").write_text(text)
+    summary = retry("some.jsonl", target=pair.target_url, retries=0)
+    assert [failure.table.name for failure in summary.failures] == ["p"]
+    assert [json.loads(line)["values"]["id"] for line in Path("some.jsonl").read_text().splitlines()] == [
+        str(n) for n, _ in values
+    ]

@@ -156,6 +156,17 @@ def open_private(path: Path | str) -> int:
     return handle
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path's own raises where it may not look
+
+
+def is_still(path: Path, file: IO[bytes] | FileIO) -> bool:
+    """Tell whether a name still means a file that was opened by it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
+
+
 def hold_alone(file: IO[bytes]) -> bool:
     """Keep others from a rejects file until it is closed; tell if nobody is at work on it."""
     return _locked(file.fileno(), alone=True)
@@ -188,6 +199,8 @@ class RejectsFile:
         self._file: FileIO | None = None
         self._start = 0
         """The length of the file before this run."""
+        self._written = 0
+        """How much longer this run has made it."""
 
     def __enter__(self) -> Self:
         """Make sure that there is a place for it, as far as can be told before there is a row to write.
@@ -195,8 +208,9 @@ class RejectsFile:
         Raises:
             SettingsError: there is none.
         """
-        why = "it is a folder" if self.path.is_dir() else f"there is no folder {self.path.parent}"
-        if self.path.is_dir() or not self.path.parent.is_dir():
+        is_folder = _is_folder(self.path)
+        why = "it is a folder" if is_folder else f"there is no folder {self.path.parent}"
+        if is_folder or not _is_folder(self.path.parent):
             hint = "name another with --rejects FILE; nothing was written"
             raise SettingsError(f"the rejects file {self.path} cannot be written: {why}", hint)
         return self
@@ -208,8 +222,11 @@ class RejectsFile:
             self._file.close()
 
     def begin_anew(self, keep: Collection[TableName] = ()) -> None:
-        """Forget the rejects of this run so far: they will be found again, but for those of some tables."""
-        if self._file is None or not self.count or not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+        """Forget the rejects of this run so far: they will be found again, but for those of some tables.
+
+        Where another pull has added to the file meanwhile, all of them stay, as the others' would go with them.
+        """
+        if self._file is None or not self.count or not self._all_is_ours(self._file):
             self.count = 0
             return
         self.count, end = 0, self._start
@@ -223,11 +240,16 @@ class RejectsFile:
                     self.count += 1
                 file.seek(after)
             file.truncate(end)
+        self._written = end - self._start
+
+    def _all_is_ours(self, file: FileIO) -> bool:
+        now = os.fstat(file.fileno())
+        return stat.S_ISREG(now.st_mode) and now.st_size == self._start + self._written
 
     def settle(self) -> None:
         """Keep the rejects of this run so far, whatever is read anew."""
         if self._file is not None and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self.count, self._start = 0, os.fstat(self._file.fileno()).st_size
+            self.count, self._start, self._written = 0, os.fstat(self._file.fileno()).st_size, 0
 
     def add(self, reject: Reject) -> None:
         """Write one reject, and see it through to the file.
@@ -248,6 +270,7 @@ class RejectsFile:
     def _write(self, line: str) -> None:
         assert self._file is not None
         data = line.encode("utf-8", "backslashreplace")
+        self._written += len(data)
         while data:
             data = data[self._file.write(data) :]
 
@@ -257,6 +280,9 @@ class RejectsFile:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and not _locked(file.fileno(), alone=False):
             file.close()
             raise BlockingIOError(errno.EWOULDBLOCK, "a retry is at work on it")
+        if not is_still(self.path, file):  # a retry has put another one in its place
+            file.close()
+            return self._open()
         self._start = os.fstat(file.fileno()).st_size
         return file
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from pgpull.listening import Listener
 from pgpull.model import Job, OnConflict, Scope, Wanted
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.reading import whole
-from pgpull.rejecting import RejectsFile, hold_alone
+from pgpull.rejecting import RejectsFile, hold_alone, is_still
 from pgpull.requesting import make_request
 from pgpull.results import Summary
 from pgpull.sessions import open_target
@@ -77,15 +78,21 @@ def retry(
         _check(path, found, shapes)
         again = Path(folder) / "rejects.jsonl"
         with RejectsFile(again, shown=path) as refused:
-            summaries = [
-                how.load(path, Path(folder) / f"{number}", rows, shapes, refused)
-                for number, rows in enumerate(in_rounds(found))
-            ]
+            summaries: list[Summary] = []
+            for number, rows in enumerate(in_rounds(found)):
+                summaries.append(how.load(path, Path(folder) / f"{number}", rows, shapes, refused))
+                refused.settle()  # the next round finds none of them again
         summary = _together(summaries)
         failed = {failure.table for failure in summary.failures}
         stay = b"".join(each.text.rstrip(b"\n") + b"\n" for each in found if each.table in failed)
-        _rewrite(path, stay + (again.read_bytes() if again.exists() else b""))
+        _rewrite(path, stay + _less(again, failed))
         return summary
+
+
+def _less(again: Path, failed: Collection[TableName]) -> bytes:
+    """Return the lines that were refused again, less those of tables whose lines all stay as they are."""
+    lines = again.read_bytes().splitlines(keepends=True) if again.exists() else []
+    return b"".join(line for line in lines if TableName.parse(json.loads(line)["table"]) not in failed)
 
 
 class _How:
@@ -145,18 +152,11 @@ def _held(path: Path) -> Iterator[IO[bytes]]:
     with file:
         if not path.is_file():
             raise UsageError(f"{path} is not a file", "name the file that a pull has kept refused rows in")
-        if not hold_alone(file) or not _is_still(path, file):
+        if not hold_alone(file) or not is_still(path, file):
             raise UsageError(
                 f"a pull or another retry is at work on the rejects file {path}", "wait until it is through"
             )
         yield file
-
-
-def _is_still(path: Path, file: IO[bytes]) -> bool:
-    """Whether the name still means the file: another retry may have put a new one in its place."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    return False
 
 
 def _read(path: Path, file: IO[bytes]) -> list[Correction]:
