@@ -37,10 +37,10 @@ from pgpull import (
     parting,
     spooling,
 )
-from pgpull.archives import ArchivedFile, ArchivedTable, Compression, Format
+from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.calling import Way
 from pgpull.columnar import to_csv
-from pgpull.places import place_of
+from pgpull.places import Place, place_of
 from pgpull.shapes import TableName
 from pgpull.storing import MARK, MARK_TEXT, check_free, writing
 from tests.conftest import MakePair, Say
@@ -549,3 +549,57 @@ def test_a_full_disk_is_a_clear_end_that_leaves_nothing(pair: Pair, small_disk: 
         export("askwealth.message", source=pair.source_url, to=small_disk / "a", format=format)
     assert "make room" in caught.value.hint
     assert list(small_disk.iterdir()) == []
+
+
+def writes(place: Place, meanwhile: Callable[[], object] = lambda: None, *, overwrite: bool = False) -> None:
+    """Write an archive, and have something done before it is complete."""
+    with writing(place, overwrite=overwrite) as archive:
+        meanwhile()
+        archive.complete(NOTHING)
+
+
+def fails(place: Place, meanwhile: Callable[[], object], error: type[BaseException], **words: bool) -> str:
+    """Write an archive, and return what ends it."""
+    with pytest.raises(error) as ended:
+        writes(place, meanwhile, **words)
+    return f"{ended.value}\n{getattr(ended.value, 'hint', '')}"
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_export_that_is_interrupted_leaves_alone_what_another_has_stored_meanwhile() -> None:
+    place = place_of("memory://taken/over")
+
+    def meanwhile() -> None:
+        writes(place)
+        interrupt()
+
+    fails(place, meanwhile, KeyboardInterrupt)
+    assert Manifest.from_json(fsspec.filesystem("memory").cat_file("/taken/over/manifest.json")).rows == 0
+
+
+def test_an_export_does_not_complete_what_another_has_begun_meanwhile() -> None:
+    place = place_of("memory://begun/anew")
+    error = fails(place, lambda: fails(place, interrupt, KeyboardInterrupt), ArchiveError)
+    assert "another export has begun" in error
+    assert not fsspec.filesystem("memory").find("/begun/anew")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_comes_to_the_place_during_an_export_stays_and_the_new_archive_too(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    place, theirs = place_of(tmp_path / "a"), tmp_path / "a" / ("notes.md" if overwrite else MANIFEST)
+    if overwrite:
+        writes(place)
+
+    def meanwhile() -> None:
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.write_text("{}")
+
+    error = fails(place, meanwhile, ArchiveError, overwrite=overwrite)
+    assert f"the new archive is whole, in {tmp_path / 'a.partial'}" in error
+    assert theirs.read_text() == "{}"
+    assert Manifest.from_json((tmp_path / "a.partial" / MANIFEST).read_bytes()).rows == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -51,11 +52,15 @@ class Writing:
     Args:
         place: where it is to stand.
         folder: where its files are made.
+        mark: what stands there meanwhile, and tells that nobody else has begun to write there.
+        overwrite: whether an archive that stands there may go.
     """
 
-    def __init__(self, place: Place, folder: Path) -> None:
+    def __init__(self, place: Place, folder: Path, mark: bytes = b"", *, overwrite: bool = False) -> None:
         self._place = place
         self._folder = folder
+        self._mark = mark
+        self._overwrite = overwrite
         self.spools = folder / SPOOLS
         with said_clearly(place):
             self.spools.mkdir(mode=0o700)
@@ -92,8 +97,16 @@ class Writing:
             if self._place.remote is None:
                 _sync(made)
                 return
+            self._check_mark()
             self._place.remote.put_file(str(made), self._place.below(path))
             made.unlink()
+
+    def _check_mark(self) -> None:
+        if not _is_marked(self._place, self._mark):
+            raise ArchiveError(
+                f"another export has begun to write {self._place.name}",
+                "wait until it is through, or name another",
+            )
 
     def again(self, path: str) -> Path:
         """Return a file that was kept, to be changed and kept again.
@@ -117,6 +130,7 @@ class Writing:
         text = manifest.to_json().encode()
         with said_clearly(self._place):
             if self._place.remote is not None:
+                self._check_mark()
                 self._place.remote.pipe_file(self._place.below(MANIFEST), text)
                 self._place.remote.rm_file(self._place.below(MARK))
                 return
@@ -128,7 +142,16 @@ class Writing:
             )  # not before: without either, nobody could tell what a killed export left
             for folder, _, _ in os.walk(self._folder):
                 _sync(Path(folder))
+            self._check_still_free()
             _rename(self._folder, Path(self._place.path))
+
+    def _check_still_free(self) -> None:
+        """Make sure that nothing has come to the place meanwhile which would go with what stood there."""
+        try:
+            check_free(self._place, overwrite=self._overwrite, beside=False)
+        except ArchiveError as error:
+            hint = f"the new archive is whole, in {self._folder}: move it where it is to be"
+            raise ArchiveError(error.message, hint) from error
 
 
 def open_new(path: Path) -> IO[bytes]:
@@ -180,12 +203,18 @@ def writing(place: Place, *, overwrite: bool = False) -> Iterator[Writing]:
         ArchiveError: something else stands there, or it cannot be written.
     """
     check_free(place, overwrite=overwrite)
-    with _on_remote(place) if place.remote is not None else _in_folder(place) as folder:
-        yield Writing(place, folder)
+    mark = MARK_TEXT + secrets.token_hex(8).encode() + b"\n"
+    with _on_remote(place, mark) if place.remote is not None else _in_folder(place) as folder:
+        yield Writing(place, folder, mark, overwrite=overwrite)
 
 
-def check_free(place: Place, *, overwrite: bool) -> None:
+def check_free(place: Place, *, overwrite: bool, beside: bool = True) -> None:
     """Make sure that an archive may be written.
+
+    Args:
+        place: where it is to stand.
+        overwrite: whether an archive that stands there may go.
+        beside: whether what is needed beside it is looked at as well.
 
     Raises:
         ArchiveError: something stands there that is not to go.
@@ -203,7 +232,7 @@ def check_free(place: Place, *, overwrite: bool) -> None:
             raise ArchiveError(
                 f"{place.name} is not empty, and is no archive", "name a folder that is empty, or is not there"
             )
-    if place.remote is None:
+    if place.remote is None and beside:
         _check_beside(place)
 
 
@@ -263,8 +292,7 @@ def _is_empty(folder: Path) -> bool:
 def _any_file_there(place: Place) -> bool:
     if place.remote is not None:
         found = set(_files(place))
-        # a kill may have cut the mark itself short
-        if MARK in found and MARK_TEXT.startswith(place.remote.cat_file(place.below(MARK))):
+        if MARK in found and _is_mark(place.remote.cat_file(place.below(MARK))):
             _check_all_is_ours(place)
             return False
         return bool(found)
@@ -272,6 +300,19 @@ def _any_file_there(place: Place) -> bool:
     if not path.is_dir():
         return path.exists() or path.is_symlink()
     return any(path.iterdir())
+
+
+def _is_mark(text: bytes) -> bool:
+    """Whether an export has left this; a kill may have cut it short."""
+    return text.startswith(MARK_TEXT) or MARK_TEXT.startswith(text)
+
+
+def _is_marked(place: Place, mark: bytes) -> bool:
+    """Whether a mark is still there, and nobody else's."""
+    assert place.remote is not None, "a folder is held by its lock"
+    with suppress(FileNotFoundError):
+        return bool(place.remote.cat_file(place.below(MARK)) == mark)
+    return False
 
 
 @contextmanager
@@ -291,7 +332,8 @@ def _in_folder(place: Place) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 # once ours is whole and has its name, another export may have begun one of its own
-                if os.path.samestat(partial.stat(), os.fstat(number)):
+                kept = (partial / MANIFEST).exists() and not (partial / SPOOLS).exists()
+                if os.path.samestat(partial.stat(), os.fstat(number)) and not kept:
                     _remove_folder(partial)
 
 
@@ -333,21 +375,22 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def _on_remote(place: Place) -> Iterator[Path]:
+def _on_remote(place: Place, mark: bytes) -> Iterator[Path]:
     """Make files in a private folder, to be stored elsewhere; what was stored goes if it is not complete."""
     assert place.remote is not None, "a folder needs no other"
     with said_clearly(place):
         with suppress(NotImplementedError):
             place.remote.makedirs(place.path, exist_ok=True)
-        place.remote.pipe_file(place.below(MARK), MARK_TEXT)
+        place.remote.pipe_file(place.below(MARK), mark)
         _remove(place, keep=MARK)
     try:
         with tempfile.TemporaryDirectory(prefix="pgpull-export-") as folder:
             yield Path(folder)
     except BaseException:
         with suppress(Exception):  # what went wrong before is what the user is to hear of
-            _remove(place, keep=MARK)
-            place.remote.rm_file(place.below(MARK))
+            if _is_marked(place, mark):  # else what is there is another export's
+                _remove(place, keep=MARK)
+                place.remote.rm_file(place.below(MARK))
         raise
 
 
