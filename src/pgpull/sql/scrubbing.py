@@ -70,8 +70,9 @@ _NUMBERS: Final = (
     rf"{_ALONE}[0-9]{{3}}-[0-9]{{2}}-[0-9]{{4}}{_ENDS}",
     # of telephones: with the country's, or as they are dialled at home
     rf"\+\(?[0-9](?:{_GAP}{{0,3}}[0-9]){{6,14}}",
-    rf"{_ALONE}\(?0[0-9]{{1,5}}\)?(?:{_GAP}{{1,2}}[0-9]{{2,12}}){{1,5}}",
-    rf"{_ALONE}(?:\([0-9]{{3}}\) ?|[0-9]{{3}}[ .-])[0-9]{{3}}[ .-][0-9]{{4}}{_ENDS}",
+    rf"{_ALONE}00[0-9]{{1,3}}(?:{_GAP}{{0,3}}[0-9]){{6,14}}",
+    rf"{_ALONE}\(?0[0-9]{{1,5}}\)?(?:{_GAP}{{1,3}}[0-9]{{2,12}}){{1,5}}",
+    rf"{_ALONE}(?:1[ .-])?(?:\([0-9]{{3}}\) ?|[0-9]{{3}}[ .-])[0-9]{{3}}[ .-][0-9]{{4}}{_ENDS}",
 )
 
 _HEX: Final = "[0-9A-Fa-f]"
@@ -89,7 +90,7 @@ _NO_NUMBERS: Final = (
 # what is found is short, and only a few of those are looked at by larger ones: a tenth of the time.
 _RUN: Final = (
     rf"{_NO_NUMBERS[0]}|[A-Za-z_]*[+(]*[0-9]"
-    rf"(?:{_GAP}{{0,3}}[0-9]|[A-Za-z_]+[0-9]| [A-Z]{{4}} [0-9])*[A-Za-z_]*"
+    rf"(?:{_GAP}{{0,4}}[0-9]|[A-Za-z_]+[0-9]| [A-Z]{{4}} [0-9])*[A-Za-z_]*"
 )
 # An escape is found by itself, so that its letter is not the number's; where there is none, that costs nothing.
 _RUN_OR_ESCAPE: Final = rf"\\[nrtbf]|{_RUN}"
@@ -99,7 +100,7 @@ _DIGITS: Final = (
 """A text that this does not find has none of the numbers; so most are looked through once."""
 _WORTH: Final = Literal(rf"{_SIGN}|\\[u/]|{_DIGITS}")
 """The same for a string as JSON spells it, and for addresses."""
-_ENOUGH: Final = Literal(rf"[0-9](?:{_GAP}{{0,3}}[0-9]){{6}}")
+_ENOUGH: Final = Literal(rf"[0-9](?:{_GAP}{{0,4}}[0-9]){{6}}")
 _IBAN_INSIDE: Final = Literal(rf"(?:{_COUNTRIES})[0-9]{{2}}[ -]?[A-Z0-9]{{4}}")
 _STAYS: Final = Literal("^(?:" + "|".join(_NO_NUMBERS) + ")(?:[A-Za-z]|[T ][0-9]{2})?$")
 _WHOLE: Final = Literal(
