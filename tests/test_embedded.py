@@ -259,3 +259,11 @@ def test_the_default_folder_follows_the_standard() -> None:
     assert embedded.default_folder() == home
     assert embedded.default_folder("relative") == home
     assert embedded.default_folder("/data") == Path("/data/pgpull/local")
+
+
+def test_the_environment_leads_nobody_to_another_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "6543")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    url = embedded.create_database(embedded.start(folder, settings=QUICK), "mine")
+    assert ask(url, "select current_database()") == "mine"
+    assert ask(url, "select inet_server_addr() is null") is True

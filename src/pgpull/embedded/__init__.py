@@ -42,7 +42,8 @@ __all__ = ["binary", "create_database", "default_folder", "is_running", "remove"
 
 # Of the whole name of a socket, in bytes: 104 on macOS and 108 on Linux, the closing zero included.
 LONGEST_SOCKET = 103
-SOCKET = ".s.PGSQL.5432"
+PORT = 5432
+SOCKET = f".s.PGSQL.{PORT}"
 # A server that was killed replays its journal before it lets anybody in.
 START_SECONDS = 300
 # The same for one that was found running, and has had some of its time already.
@@ -335,7 +336,8 @@ def _url(home: _Home) -> str:
     lines = pid_file(home.data)
     started_with = lines[4] if len(lines) > 4 else ""
     folder = started_with if Path(started_with, SOCKET).exists() else str(home.socket_folder)
-    return f"postgresql://postgres@/postgres?host={quote(folder)}"
+    # what is said here, nothing in the environment says otherwise (PGPORT, PGHOSTADDR, PGSERVICE)
+    return f"postgresql://postgres@/postgres?host={quote(folder)}&port={PORT}&hostaddr="
 
 
 def _lets_in(url: str) -> bool:
