@@ -13,6 +13,7 @@ from pgpull.cli import app
 from pgpull.findings import Level
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Side
+from tests.test_cli import PGPULL, call, on
 
 TABLE = "askwealth.message"
 
@@ -316,3 +317,12 @@ def test_the_command_speaks_json() -> None:
     assert said["findings"][-1]["subject"] == "askwealth.nope"
     assert said["findings"][-1]["level"] == "problem"
     assert said["findings"][-1]["hint"].startswith("did you mean: askwealth.")
+
+
+def test_quietly_it_says_what_stands_in_the_way_and_nothing_else(pair: Pair) -> None:
+    done = call(PGPULL, "check", "askwealth.none", "--quiet", **on(pair))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "askwealth.none" in done.stderr
+    assert "hint:" in done.stderr
+    done = call(PGPULL, "check", "askwealth.message", "--quiet", **on(pair))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgpull import Forecast, PlanError, Report, forecast, pull
+from pgpull import Forecast, PlanError, Report, Tally, forecast, forecast_tables, pull, pull_tables
 from tests.conftest import MakePair
 from tests.support import Pair
 from tests.test_cli import PGPULL, SCRIPT, call, on
@@ -218,3 +219,47 @@ def test_keys_that_are_none_here_are_foretold(make_pair: MakePair) -> None:
     pair.source("insert into t values ('1', 2), ('2', 2), ('three', 3)")
     assert comes_true(pair, "t", on_conflict="update") == (1, 1, 0, 1)
     assert comes_true(pair, "t") == (0, 0, 2, 1)
+
+
+def test_local_may_have_a_primary_key_of_its_own(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (code text primary key, email text unique)",
+        target_schema="create table t (id serial primary key, code text not null unique, email text unique)",
+    )
+    pair.source("insert into t select 'c' || n, 'e' || n from generate_series(1, 20) n")
+    assert foretold(pair, "t").tally == pulled(pair, "t").tally == Tally(20, inserted=20)
+
+
+def test_a_mirror_of_several_tables_is_foretold(make_pair: MakePair) -> None:
+    schema = """create table p (id int primary key); create table c (id int primary key, p int references p);
+        create table elsewhere (p int references p)"""
+    pair = make_pair(schema=schema)
+    pair.source("insert into p values (1)", "insert into c values (1, 1)")
+    pair.target(
+        "insert into p select generate_series(1, 9)", "insert into c select n, n from generate_series(1, 7) n"
+    )
+    pair.target("insert into elsewhere values (9)")
+    words: dict[str, Any] = {"source": pair.source_url, "target": pair.target_url, "mirror": True}
+    words |= {"max_delete": "100%"}
+    told = {f.plan.table: (f.deleted, f.kept) for f in forecast_tables("p", "c", **words).forecasts}
+    done = {r.plan.table: (r.deleted, r.kept) for r in pull_tables("p", "c", **words).reports}
+    assert told == done
+    assert sorted(done.values()) == [(6, 0), (7, 1)]
+
+
+@pytest.mark.parametrize("words", [["--max-rate", "nonsense"], ["--pause-when", "often"], ["--no-snapshot"]])
+def test_how_the_server_is_treated_holds_for_a_dry_run_too(pair: Pair, words: list[str]) -> None:
+    done = call(PGPULL, "pull", TABLE, "--dry-run", *words, **on(pair))
+    assert (done.returncode, "hint:" in done.stderr) == (2, True)
+
+
+def test_a_dry_run_reads_no_faster_than_allowed(pair: Pair) -> None:
+    pair.add_messages("source", 300)
+    pair.add_messages("target", 300)
+    pair.target(f"update {TABLE} set role = 'x'")
+    started = time.monotonic()
+    done = call(
+        PGPULL, "pull", TABLE, "--dry-run", "--on-conflict", "update", "--max-rate", "300rows/s", **on(pair)
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started > 0.9

@@ -735,3 +735,42 @@ def test_a_load_drops_what_its_role_has_left_whatever_that_is_called(full: Pair)
         assert not scratch(full)
     finally:
         full.target("drop schema if exists pgpull_archive_0000abcd_0", 'drop owned by "Dev"', 'drop role "Dev"')
+
+
+def test_bytes_without_an_end_are_refused_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgpull.splitting._LONGEST", 1_000)
+    for chunk in (b"a" * 100, b'"\n' + b"a\n" * 50):
+        with pytest.raises(CutShort):
+            list(records(chunk if n == 0 else chunk.replace(b'"', b"") for n in range(1_000)))
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_tables_that_are_not_needed_are_not_made(make_pair: MakePair, dry: bool) -> None:
+    pair = make_pair(
+        schema="create table p (id int primary key); create table c (id int primary key, p int references p);"
+        " create table alone (id int primary key)",
+        target_schema="select",
+    )
+    pair.source("insert into p values (1)", "insert into c values (1, 1)")
+    archive = archived(pair.source_url, "a")
+    words = ["c", "--with-parents", "--create-missing", *(["--dry-run"] if dry else []), "--json"]
+    done = programs.run([sys.executable, "-m", "pgpull", "load", str(archive), *words], environment(pair))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tally"]["inserted"] == 2
+    made = pair.target(
+        "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+    )
+    assert sorted(made) == ([] if dry else [("c",), ("p",)])
+
+
+def test_the_loopback_by_another_of_its_names_is_the_server_all_the_same(full: Pair) -> None:
+    archive = archived(full.source_url, "a")
+    here = full.url("target", via="tcp")
+    assert "127.0.0.1" in here
+    settings = {
+        **environment(full),
+        "LOCAL_DB_URL": here,
+        "SERVER_DB_URL": here.replace("127.0.0.1", "LOCALHOST"),
+    }
+    done = subprocess.run(command(archive), env=settings, text=True, capture_output=True, check=False)
+    assert (done.returncode, "the server's own database" in done.stderr) == (3, True)

@@ -517,6 +517,16 @@ def test_the_command_it_names_brings_what_is_missing(events: Pair, tmp_path: Pat
         assert "Nothing is missing" in shown(events, "s.t", "--window", "at", *words)
 
 
+def test_the_command_it_names_follows_the_rules_that_were_followed(events: Pair, tmp_path: Path) -> None:
+    add(events, "source", "2025-01-01 18:00Z")
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[defaults]\ntimezone = 'America/Lima'\n")
+    said = shown(events, "s.t", "--window", "at", "--timezone", "UTC", "--config", str(rules))
+    named = shlex.split(said.splitlines()[-1].partition("missing: ")[2])
+    assert named[-2:] == ["--config", str(rules)]
+    assert named[named.index("--timezone") + 1] == "UTC"
+
+
 def test_json_is_one_object_with_stable_keys(events: Pair) -> None:
     add(events, "source", "2025-01-01 12:00Z", "2025-02-01Z", None)
     add(events, "target", "2025-01-01 12:00Z")

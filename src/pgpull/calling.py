@@ -11,19 +11,16 @@ from sqlalchemy.engine import URL
 
 from pgpull.archives import Compression, Format
 from pgpull.endpoints import Endpoint, endpoint_of
-from pgpull.errors import UsageError
 from pgpull.exporting import Exported, export_to
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.manners import Manners
 from pgpull.model import Job, Wanted
-from pgpull.origins import Origin
-from pgpull.pacing import Pace
+from pgpull.origins import Origin, paced
 from pgpull.packing import Export
 from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.places import place_of
 from pgpull.pulling import Bench
-from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.rejecting import RejectsFile
 from pgpull.requesting import RowWords, Words, check_words, default_rejects, make_job, said_request
@@ -33,7 +30,6 @@ from pgpull.shapes import TableName, TablePattern
 from pgpull.stretching import walk_in_stretches
 from pgpull.substitutes import Archive
 from pgpull.walking import walk
-from pgpull.watching import watched
 from pgpull.workers import default_jobs
 
 EVERYTHING: Final = ("*.*",)
@@ -303,11 +299,7 @@ def run_export(
 ) -> Exported:
     """Write an archive; see :func:`pgpull.export`."""
     hears = listener or Listener()
-    with (
-        kept_open(source),
-        watched(source, manners.pause_when) as watch,
-        Pace(manners.rate, watch, hears.noticed) as pace,
-    ):
+    with paced(source, manners, hears.noticed) as pace:
         jobs = manners.jobs or default_jobs()
         return export_to(asked, source, jobs, pace, Patience(retries, hears.noticed), hears)
 
@@ -352,23 +344,13 @@ def run(
     A job that is a single table raises what goes wrong with it.
     """
     hears = listener or Listener()
-    if isinstance(source, Archive):
-        _check_manners(manners)
     with (
         RejectsFile(rejects) if isinstance(rejects, Path) else nullcontext(rejects) as file,
         closing(open_target(target)) as local,
-        nullcontext() if isinstance(source, Archive) else kept_open(source),
-        nullcontext() if isinstance(source, Archive) else watched(source, manners.pause_when) as watch,
-        Pace(manners.rate, watch, hears.noticed) as pace,
+        paced(source, manners, hears.noticed) as pace,
     ):
         patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
         bench = Bench(local, file, hears, patience, jobs, pace)
         if isinstance(source, Archive) or manners.snapshot:
             return walk(job, source, bench, allowed)
         return walk_in_stretches(job, source, bench, allowed)
-
-
-def _check_manners(manners: Manners) -> None:
-    if manners.pause_when or not manners.snapshot:
-        option = "--no-snapshot" if not manners.snapshot else "--pause-when"
-        raise UsageError(f"{option} is for a server, and rows come from an archive", f"leave out {option}")

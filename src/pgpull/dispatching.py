@@ -26,7 +26,7 @@ from pgpull.rejecting import RejectsFile
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
 from pgpull.retrying import retry
-from pgpull.settings import load, load_source, load_target
+from pgpull.settings import load, load_source, load_target, recipes
 from pgpull.surveying import Question, survey
 
 
@@ -158,10 +158,22 @@ def _move(reporter: Reporter, options: Options, job: Job, source: Origin, target
 
 def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, target: Endpoint) -> int:
     reporter.only_looks()
+    if options.no_snapshot:
+        raise UsageError(
+            "--no-snapshot reads in short transactions, and --dry-run looks at one instant",
+            "leave out one of the two; --max-rate and --pause-when hold a dry run back as well",
+        )
     if job.single is None:
         if "show" in options.given:
             reporter.noticed("--show has no effect here: rows are shown where one table is named")
-        outlook = rehearse_job(job, source, target, allowed=options.allow_target or (), listener=reporter)
+        outlook = rehearse_job(
+            job,
+            source,
+            target,
+            allowed=options.allow_target or (),
+            manners=options.manners,
+            listener=reporter,
+        )
         reporter.foresaw(outlook)
         return outlook.exit_code
     forecast = rehearse(
@@ -170,6 +182,7 @@ def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, ta
         target,
         allowed=options.allow_target or (),
         examples=options.show,
+        manners=options.manners,
         listener=reporter,
     )
     reporter.foretold(forecast)
@@ -282,8 +295,10 @@ def _offer(reporter: Reporter, offered: Recipes) -> int:
 def _show(reporter: Reporter, options: Options, question: Question) -> int:
     reporter.only_looks()
     settings = load(options.env_file)
-    said = ("--env-file", str(options.env_file)) if options.env_file else ()
-    reporter.surveyed(survey(question, settings.source, settings.target), said)
+    files = (("--env-file", options.env_file), ("--config", options.config))
+    said = [word for option, file in files if file for word in (option, str(file))]
+    ruled = recipes(options.config) != Recipes()
+    reporter.surveyed(survey(question, settings.source, settings.target), said, ruled=ruled)
     return 0
 
 

@@ -12,7 +12,7 @@ import psycopg
 from pgpull import catalog, scoping, selecting
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import TARGET, fact, translated
-from pgpull.errors import ArchiveError, PgpullError, PlanError
+from pgpull.errors import ArchiveError, PgpullError, PlanError, UnsafeTarget
 from pgpull.model import Job, Request, Scope
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.reading import Damaged, chunks
@@ -61,7 +61,7 @@ def in_place_of_source(
     _drop_left_over(target)
     tables = _asked(archive, job)
     ours = catalog.shapes_of(target, tables)
-    if job.create_missing and streams:
+    if job.create_missing and streams and not brings_others(job):  # else it is made when it is known what comes
         ours |= _made(target, [each for table, each in tables.items() if table not in ours], noticed)
     laid = _to_lay(archive, target, job, ours, streams)
     with _laid_out(archive, target, laid) as shapes:
@@ -148,7 +148,7 @@ def _laid_out(
         return
     _check_allowed(target)
     number = secrets.randbits(32)
-    with closing(open_target(target.endpoint)) as keeper:
+    with closing(_one_more(target)) as keeper:
         places = _places(number, tables)
         try:
             with translated(TARGET, keeper.connection):
@@ -158,6 +158,15 @@ def _laid_out(
             yield {each.table: _lay(keeper, archive, each, places[each.table]) for each in tables}
         finally:
             _drop(keeper, {stored.schema for stored in places.values()})
+
+
+def _one_more(target: Session) -> Session:
+    """Open the target once more, and make sure that it is the database which may be written."""
+    another = open_target(target.endpoint)
+    if not another.identity.same_database(target.identity):
+        another.close()
+        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
+    return another
 
 
 def _check_allowed(target: Session) -> None:
@@ -232,7 +241,7 @@ def _drop(keeper: Session, schemas: set[str]) -> None:
             if not keeper.broken_off:
                 _drop_on(keeper, schemas)
                 return
-        with closing(open_target(keeper.endpoint)) as another:
+        with closing(_one_more(keeper)) as another:
             _drop_on(another, schemas)
 
 

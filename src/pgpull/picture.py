@@ -51,7 +51,9 @@ def heading_lines(survey: Survey) -> list[tuple[str, str]]:
     ]
 
 
-def picture(survey: Survey, width: int, marks: Marks = BLOCKS, said: Sequence[str] = ()) -> Iterator[Text]:
+def picture(
+    survey: Survey, width: int, marks: Marks = BLOCKS, said: Sequence[str] = (), *, ruled: bool = False
+) -> Iterator[Text]:
     """Draw a survey, line by line.
 
     Args:
@@ -59,6 +61,7 @@ def picture(survey: Survey, width: int, marks: Marks = BLOCKS, said: Sequence[st
         width: columns of the screen.
         marks: what to draw with.
         said: words of the user's that a pull needs as well, such as ``--env-file FILE``.
+        ruled: whether there are rules, which a pull would follow where it does not say otherwise.
     """
     if not survey.total.rows:
         yield Text("no row in scope on either side")
@@ -67,7 +70,7 @@ def picture(survey: Survey, width: int, marks: Marks = BLOCKS, said: Sequence[st
     yield _legend(survey.total, marks)
     yield _labelled("newest on the server", _newest(survey.newest_source))
     yield _labelled("newest here         ", _newest(survey.newest_target))
-    yield _next(survey, said)
+    yield _next(survey, said, ruled)
 
 
 def _labelled(label: str, text: str) -> Text:
@@ -194,23 +197,30 @@ def _legend(total: Counts, marks: Marks) -> Text:
 # --- what next -------------------------------------------------------------------------------------------
 
 
-def _next(survey: Survey, said: Sequence[str]) -> Text:
+def _next(survey: Survey, said: Sequence[str], ruled: bool) -> Text:
     if survey.total.missing:
-        return _labelled("to bring what is missing:", shlex.join(pull_words(survey, said)))
+        words = shlex.join(pull_words(survey, said, ruled=ruled))
+        return _labelled("to bring what is missing:", words)
     return Text("Nothing is missing here, as far as counts can tell: they do not compare the rows.", _CALM)
 
 
-def pull_words(survey: Survey, said: Sequence[str] = ()) -> list[str]:
-    """Return the command that brings what is missing, from the first missing day on."""
+def pull_words(survey: Survey, said: Sequence[str] = (), *, ruled: bool = False) -> list[str]:
+    """Return the command that brings what is missing, from the first missing day on.
+
+    Args:
+        survey: what was counted.
+        said: words of the user's that a pull needs as well.
+        ruled: whether there are rules, so that what is usual has to be said.
+    """
     request = survey.question.request
     since, until = _ends(survey)
     words = ["pgpull", "pull", str(survey.table)]
-    if (since or until) and survey.question.column != DEFAULT_WINDOW:
+    if (since or until) and (ruled or survey.question.column != DEFAULT_WINDOW):
         words += ["--window", survey.question.column]
     for option, instant in (("--since", since), ("--until", until)):
         if instant:
             words += [option, _as_written(instant, request.timezone)]
-    if (since or until) and request.timezone != "UTC":
+    if (since or until) and (ruled or request.timezone != "UTC"):
         words += ["--timezone", request.timezone]
     for name, value in request.scope.equals:
         words += ["--equals", f"{name}={value}"]

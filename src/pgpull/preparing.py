@@ -64,10 +64,11 @@ def make_missing(
     """
     if not job.create_missing:
         return
+    tables = involved(source, job, [request.table for request in asked])
     if source.substitute is not None:
-        make_archived(target, source.substitute, [request.table for request in asked], noticed)
+        make_archived(target, source.substitute, tables, noticed)
         return
-    made = create_missing(source, target, involved(source, job, [request.table for request in asked]))
+    made = create_missing(source, target, tables)
     if made.tables:
         noticed(f"made {', '.join(map(str, made.tables))}")
     for note in made.notes:

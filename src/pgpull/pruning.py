@@ -140,14 +140,19 @@ def _keep_referred(cursor: psycopg.Cursor, plans: Sequence[Plan]) -> list[int]:
     return kept
 
 
-def count_prunable(target: Session, plan: Plan, found: Comparison) -> tuple[int, int]:
-    """Return how many rows a mirror would delete, and how many it would keep as other rows refer to them."""
-    put_aside(target, plan)
+def count_prunable(target: Session, plans: Sequence[Plan]) -> list[tuple[int, int]]:
+    """Return how many rows mirrors would delete, and how many they would keep as other rows refer to them.
+
+    Args:
+        target: the local side, where the extra keys were put aside.
+        plans: of all tables that are pruned, as rows that go may refer to each other; each was compared.
+    """
     with translated(TARGET, target.connection), target.connection.transaction():
         cursor = target.connection.cursor()
         cursor.execute(comparing.IN_BULK)
-        [kept] = _spare(cursor, [plan], target.identity.encoding)
-    return (found.extra or 0) - kept, kept
+        kept = _spare(cursor, plans, target.identity.encoding)
+    extra = [(plan.comparison.extra or 0) if plan.comparison else 0 for plan in plans]
+    return [(rows - stay, stay) for rows, stay in zip(extra, kept, strict=True)]
 
 
 def check_referred(target: Session, plans: Sequence[Plan]) -> None:

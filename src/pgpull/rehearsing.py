@@ -16,9 +16,10 @@ from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import Passing, PgpullError, UnsafeTarget, parent_failed
 from pgpull.listening import Listener
 from pgpull.looking import look, see
+from pgpull.manners import Manners
 from pgpull.model import Job, Plan, Request, Wanted
 from pgpull.ordering import parent_of
-from pgpull.origins import Origin, opened
+from pgpull.origins import Origin, opened, paced
 from pgpull.requesting import Words, make_job, said_request
 from pgpull.results import Failure, Forecast, Outlook
 from pgpull.sessions import Session, open_target
@@ -120,13 +121,15 @@ def rehearse_job(
     *,
     allowed: Sequence[str] = (),
     examples: int = 0,
+    manners: Manners = Manners(),  # noqa: B008 - a frozen value
     listener: Listener | None = None,
 ) -> Outlook:
     """Find out what a job would do; see :func:`forecast_tables`."""
     hears = listener or Listener()
     with (
         closing(open_target(target)) as local,
-        opened(source, local, job, allowed, writes=False) as server,
+        paced(source, manners, hears.noticed) as pace,
+        opened(source, local, job, allowed, writes=False, pace=pace) as server,
         _as_made(server, local, job, hears),
     ):
         return _Rehearsals(server, local, job, hears).run(examples)
@@ -156,6 +159,8 @@ class _Rehearsals:
         self._listener = listener
         self._started = time.monotonic()
         self._failures: dict[TableName, Failure] = {}
+        self._prunable: dict[TableName, tuple[int, int]] = {}
+        """Of tables that are mirrored, how many rows would be deleted, and how many kept."""
         self._coming: dict[TableName, frozenset[str]] = {}
         """Of the tables that are through, the columns by which it is known which rows would be there."""
 
@@ -165,6 +170,7 @@ class _Rehearsals:
         if plans:
             self._listener.opened(plans, self._source, self._target)
         self._check_replaced([plan for plan in plans if plan.request.replace])
+        self._find_prunable([plan for plan in plans if plan.request.mirror])
         return Outlook(
             forecasts=tuple(f for plan in plans for f in self._forecast(plan, plans, examples)),
             failures=tuple(self._failures.values()),
@@ -200,7 +206,21 @@ class _Rehearsals:
         if plans:
             pruning.check_referred(self._target, plans)
 
+    def _find_prunable(self, plans: Sequence[Plan]) -> None:
+        """Find what mirrors would delete, of all tables together: rows that go keep none that they refer to."""
+        found: list[Plan] = []
+        for plan in plans:
+            with self._attempt(plan.table):
+                decided, _ = decide(self._source, self._target, plan)
+                if decided.comparison and decided.comparison.extra:
+                    pruning.put_aside(self._target, decided)
+                    found.append(decided)
+        counted = pruning.count_prunable(self._target, found)
+        self._prunable = dict(zip((plan.table for plan in found), counted, strict=True))
+
     def _forecast(self, plan: Plan, plans: Sequence[Plan], examples: int) -> Iterator[Forecast]:
+        if plan.table in self._failures:
+            return
         if failed := self._failed_parent(plan):
             failure = self._failures[plan.table] = Failure(plan.table, parent_failed(*failed))
             self._listener.failed_at(failure)
@@ -213,7 +233,9 @@ class _Rehearsals:
                 decided, _ = decide(self._source, self._target, plan)
             self._listener.planned(decided, self._source, self._target)
             referred = _referred(plan, plans)
-            rehearsal = Rehearsal(self._source, self._target, decided, self._coming, referred)
+            rehearsal = Rehearsal(
+                self._source, self._target, decided, self._coming, referred, self._prunable.get(plan.table)
+            )
             found = rehearsal.run(started, examples)
             self._coming[plan.table] = rehearsal.keep_coming()
             yield found
@@ -245,6 +267,7 @@ def rehearse(
     *,
     allowed: Sequence[str] = (),
     examples: int = DEFAULT_EXAMPLES,
+    manners: Manners = Manners(),  # noqa: B008 - a frozen value
     listener: Listener | None = None,
 ) -> Forecast:
     """Find out what a job of a single table would do; see :func:`forecast`."""
@@ -254,7 +277,8 @@ def rehearse(
     assert request is not None, "several tables are rehearsed as a job"
     with (
         closing(open_target(target)) as local,
-        opened(source, local, job, allowed, writes=False) as server,
+        paced(source, manners, hears.noticed) as pace,
+        opened(source, local, job, allowed, writes=False, pace=pace) as server,
         _as_made(server, local, job, hears),
     ):
         plan = look(server, local, request, see(server, local, [request.table]))

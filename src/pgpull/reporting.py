@@ -84,6 +84,7 @@ class Reporter(Listener):
         self._machine, self._verbose = machine, verbose
         self._stdout, stderr = outlets.stdout(self._cannot_say), outlets.stderr()
         words = stderr if machine else self._stdout
+        self._quiet = quiet
         self._out = Console(file=cast(IO[str], words), highlight=False, quiet=quiet)
         self._errors = Console(file=cast(IO[str], stderr), highlight=False)
         self._log = open_log(log_file, self._warn) if log_file else None
@@ -290,6 +291,8 @@ class Reporter(Listener):
             head, *rest = difference_lines(difference)
             self._record(logging.INFO, head)
             self._say(head, "bold green" if difference.equal else "bold red")
+            if self._quiet and not difference.equal:
+                self._print_warning(head)
             for line in rest:
                 self._say(line)
         code = max((difference.exit_code for difference in differences), default=0)
@@ -310,16 +313,24 @@ class Reporter(Listener):
         for line, level in checkup_lines(checkup):
             self._record(logging.INFO, line)
             self._say(line, colours[level])
+        for finding in checkup.problems if self._quiet else ():
+            self._print_error(f"{finding.subject}: {finding.fact}", finding.hint)
         self._print_json("checkup", checkup_json(checkup), checkup.exit_code)
 
-    def surveyed(self, survey: Survey, said: Sequence[str] = ()) -> None:
-        """Show what is here; ``said`` holds words of the user's that a pull needs as well."""
+    def surveyed(self, survey: Survey, said: Sequence[str] = (), *, ruled: bool = False) -> None:
+        """Show what is here.
+
+        Args:
+            survey: what was counted.
+            said: words of the user's that a pull needs as well.
+            ruled: whether a file has rules, which would hold where a pull does not say otherwise.
+        """
         if self._machine:
             return self._print_json("survey", survey_json(survey), 0)
         self._print_lines(heading_lines(survey))
         self._say("")
         marks = ASCII if self._out.options.ascii_only else BLOCKS
-        for line in picture(survey, self._out.width, marks, said):
+        for line in picture(survey, self._out.width, marks, said, ruled=ruled):
             self._record(logging.INFO, line.plain)
             self._out.print(line, soft_wrap=True)
         return None

@@ -13,8 +13,12 @@ from typing import Final
 _CELL: Final = re.compile(rb'(?:"([^"]*(?:""[^"]*)*)"|([^,"]*))(?:,|\Z)')
 
 
+_LONGEST: Final = 2 * 2**30
+"""Bytes, more than any record of COPY's has: a row has less than 1 GB, in which each quote may be doubled."""
+
+
 class CutShort(Exception):
-    """The bytes end in the middle of a record."""
+    """The bytes end in the middle of a record, or what looks like one has no end."""
 
 
 def records(chunks: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
@@ -29,6 +33,8 @@ def records(chunks: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
     begun: list[bytes] = []
     """The lines so far of a record that goes on."""
     for lines in _lines(chunks):
+        if begun and sum(map(len, begun)) > _LONGEST:
+            raise CutShort
         odd = [place for place, line in enumerate(lines) if line.count(b'"') & 1]
         found = _joined(lines, odd, begun) if odd or begun else lines
         if found:
@@ -40,12 +46,17 @@ def records(chunks: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
 def _lines(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Yield whole lines; what is left of a chunk stays in pieces, as a line may be longer than many."""
     rest: list[bytes] = []
+    length = 0
     for chunk in chunks:
         first, *lines = chunk.split(b"\n")
         rest.append(first)
+        length += len(first)
+        if length > _LONGEST:
+            raise CutShort
         if lines:
             lines.insert(0, b"".join(rest))
             rest = [lines.pop()]
+            length = len(rest[0])
             yield lines
     if any(rest):
         raise CutShort

@@ -55,6 +55,7 @@ class Rehearsal:
         coming: of the tables that were rehearsed before, the columns by which it is known which rows would be
             there; None where no other table is pulled.
         referred: the columns by which other tables refer to this one.
+        prunable: how many rows a mirror would delete, and keep, where that was found for all tables together.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Rehearsal:
         plan: Plan,
         coming: Mapping[TableName, frozenset[str]] | None = None,
         referred: frozenset[str] = frozenset(),
+        prunable: tuple[int, int] | None = None,
     ) -> None:
         self._source = source
         self._target = target
         self._plan = plan
         self._coming = coming
+        self._prunable = prunable
         self._referred = referred
         self._rules = catalog.rules_of(target, plan.table)
         self._judged = choosing.judged(plan, self._rules)
@@ -140,7 +143,11 @@ class Rehearsal:
                 pruning.check_referred(self._target, [self._plan])
             return pruning.count_here(self._target, self._plan), 0
         if self._plan.request.mirror and self._found.extra:
-            return pruning.count_prunable(self._target, self._plan, self._found)
+            if self._prunable is not None:
+                return self._prunable
+            pruning.put_aside(self._target, self._plan)
+            [counted] = pruning.count_prunable(self._target, [replace(self._plan, comparison=self._found)])
+            return counted
         return 0, 0
 
     def _to_move(self) -> Estimate:
@@ -213,6 +220,9 @@ class Rehearsal:
     def _let_be_null(self, table: TableName, loads: Sequence[_Load]) -> None:
         filled = set(self._plan.columns).intersection(*(load.columns for load in loads))
         empty = [c.name for c in self._plan.target.columns if c.not_null and c.name not in filled]
+        primary = {name for key in self._plan.target.keys if key.primary for name in key.columns}
+        if table == sql.TOGETHER and primary.intersection(empty):  # a key of local's own
+            self._target.connection.execute(sql.LET_KEY_GO)
         if empty:
             self._target.connection.execute(sql.let_be_null(table, empty))
 
@@ -221,7 +231,10 @@ class Rehearsal:
         updated = tuple(name for name in self._plan.updated if name in load.columns)
         tried = replace(self._plan, columns=load.columns, updated=updated)
         bare = replace(self._plan.target, triggers=())
-        trial = replace(tried, request=replace(tried.request, on_conflict=OnConflict.SKIP), target=bare)
+        # together: it may be tried in a transaction, at whose end alone the stage would be emptied
+        trial = replace(
+            tried, request=replace(tried.request, on_conflict=OnConflict.SKIP), target=bare, together=True
+        )
         patience, insertion = Patience(0, lambda _: None), sql.insert_tried(tried)
         applier = Applier(self._target, trial, patience, self._refuse, insertion)
         send_bytes_as_they_are(self._source)

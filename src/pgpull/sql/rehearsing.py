@@ -82,6 +82,9 @@ def create_together(plan: Plan) -> Composed:
     return SQL("CREATE TEMP TABLE pgpull_together (LIKE {} INCLUDING INDEXES)").format(name_of(plan.table))
 
 
+LET_KEY_GO: Final = SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS pgpull_together_pkey").format(_TOGETHER)
+
+
 def bring_together(plan: Plan) -> Composed:
     """Let the rows of the trial meet as they came in; a row that meets an earlier one is left out."""
     return SQL("INSERT INTO {} ({}) SELECT {} FROM {} ORDER BY ctid ON CONFLICT DO NOTHING").format(
