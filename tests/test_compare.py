@@ -1428,3 +1428,64 @@ def test_a_mirror_that_cannot_ask_for_a_key_says_so_and_deletes_nothing(sides: S
         pulled(pair, mirror=True, max_delete="100%")
     assert "by hand" in caught.value.hint
     assert pair.target("select count(*) from t") == [(2,)]
+
+
+def test_a_key_that_local_rounds_is_never_asked_for_as_it_is_here(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (at timestamptz primary key, v text)",
+        target_schema="create table t (at timestamptz(3) primary key, v text)",
+    )
+    moments = "timestamptz '2025-01-01Z' + n * interval '1.000123 s'"
+    pair.source(f"insert into t select {moments}, 'x' from generate_series(1, 100) n")
+    words: dict[str, Any] = {"source": pair.source_url, "target": pair.target_url}
+    assert pull("t", **words).tally.inserted == 100
+    pair.source(f"insert into t select {moments}, 'x' from generate_series(101, 110) n")
+    assert pull("t", **words).tally == Tally(110, inserted=10, skipped=100)
+    assert pair.target("select count(*) from t") == [(110,)]
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "date"])
+def test_a_window_means_the_same_rows_where_its_column_has_another_type_here(
+    make_pair: MakePair, kind: str
+) -> None:
+    pair = make_pair(
+        schema="create table t (v text, at timestamptz)", target_schema=f"create table t (v text, at {kind})"
+    )
+    pair.source(
+        "insert into t select 'v' || n, timestamptz '2023-12-31 12:30Z' + n * interval '1 hour'"
+        " from generate_series(1, 48) n"
+    )
+    words: dict[str, Any] = {"source": pair.source_url, "target": pair.target_url, "window": "at"}
+    words |= {"since": "2024-01-01", "until": "2024-01-02", "timezone": "Europe/Berlin"}
+    assert pull("t", **words).tally == Tally(24, inserted=24)
+    if kind == "timestamp":  # a date has lost what a row is known by
+        assert pull("t", **words).tally == Tally(24, skipped=24)
+    for way in ("mirror", "replace"):
+        with pytest.raises(PlanError, match="local cannot tell which of its rows are in scope"):
+            pull("t", **{**words, way: True})
+
+
+def test_a_local_change_of_a_transaction_that_was_under_way_is_seen_by_the_next_update(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair(schema="create table t (id uuid primary key, v text); create table other (n int)")
+    pair.source("insert into t select gen_random_uuid(), 'v' from generate_series(1, 12000)")
+
+    class Interferes(Listener):
+        def __init__(self) -> None:
+            self.interfered = False
+
+        def progressed(self, tally: Tally, size: int) -> None:
+            if tally.fetched and not self.interfered:
+                self.interfered = True
+                mine.execute("update t set v = 'mine' where id = (select min(id::text)::uuid from t)")
+                mine.commit()
+
+    words: dict[str, Any] = {"source": pair.source_url, "target": pair.target_url, "on_conflict": "update"}
+    with psycopg.connect(pair.target_url) as mine:
+        mine.execute("insert into other values (1)")
+        pair.target("insert into other values (2)")
+        pull("t", **words, batch_size=1000, jobs=1, listener=Interferes())
+    assert pair.target("select count(*) from t where v = 'mine'") == [(1,)]
+    assert pull("t", **words).tally.updated == 1
+    assert pair.same("t")

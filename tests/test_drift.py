@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpull import PlanError, pull
+from pgpull import PlanError, forecast, pull
 from pgpull.creating import Made, create_missing
 from pgpull.endpoints import parse_url
 from pgpull.results import Report
@@ -206,3 +206,14 @@ def test_what_local_lacks_of_a_database_that_differs_is_made_and_pulled(differin
         tables = [TableName("public", name) for name in ("stores", "posts", "comments")]
         assert create_missing(source, local, tables) == Made((TableName("public", "stores"),))
     assert pulled(differing, "stores").tally.failed == 0
+
+
+def test_the_statement_that_lets_a_primary_key_be_empty_runs(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (id int, v text, boss int)",
+        target_schema="create table t (id int primary key, v text, boss int references t)",
+    )
+    plan = forecast("t", source=pair.source_url, target=pair.target_url).plan
+    [note] = [note for note in plan.notes if note.startswith("id may be NULL")]
+    assert note.count("DROP CONSTRAINT") == 1
+    pair.target("alter table t drop constraint t_boss_fkey", note.partition("run on local: ")[2])

@@ -87,3 +87,19 @@ def test_what_is_here_and_may_stay_is_left_alone_when_skipping(make_pair: MakePa
     pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'c')")
     pair.target("insert into t values (1, 'a'), (9, 'c')")
     assert pulled(pair, on_conflict="skip").tally == Tally(3, skipped=1, failed=2)
+
+
+def test_chains_that_are_written_one_by_one_end_a_large_pull_well(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table t (id int primary key, u text unique)")
+    for side in (pair.source, pair.target):
+        side("insert into t select n, 'u' || n from generate_series(1, 12000) n")
+    for chain in ((1, 2, 3), (13, 12, 11)):
+        first, second, third = chain
+        pair.source(
+            f"update t set u = 'free' || id where id in {chain}",
+            f"update t set u = 'u{second}' where id = {first}",
+            f"update t set u = 'u{third}' where id = {second}",
+        )
+    assert pulled(pair, verify=True).tally.updated == 6
+    assert pair.same("t")
+    assert pulled(pair).tally.updated == 0

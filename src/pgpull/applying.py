@@ -174,7 +174,7 @@ class Applier:
             raise
         tally, self._in_doubt = self._in_doubt, None
         self.waiting += len(batch) - tally.fetched
-        self.transactions += number or ()
+        self.transactions += given(number)
         for tie, row in orphans:
             self._rejected(orphan(self.plan, row, self.plan.ties[tie].key))
         return tally
@@ -230,6 +230,11 @@ class Applier:
             connection.execute(waiting.drop(self.plan))
             connection.execute(waiting.create(self.plan))
             self.waiting_on = connection
+
+
+def given(number: tuple[int | None] | None) -> list[int]:
+    """Return the number of a transaction that has one: who has written nothing is given none."""
+    return [each for each in number or () if each is not None]
 
 
 def waiting_rows_lost() -> ConnectionLost:

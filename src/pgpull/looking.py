@@ -120,11 +120,19 @@ def look(
         request,
         looked,
         target_has_rows=scoping.holds_rows(target, ours, request.scope, request.timezone),
-        scope_here=scoping.understands(target, request.scope, ours, request.timezone),
+        scope_here=_means_the_same(request.scope, theirs, ours)
+        and scoping.understands(target, request.scope, ours, request.timezone),
     )
     if source.substitute is not None and source.substitute.flows(plan.table):
         plan = flowing(plan, source.substitute.table(plan.table))
     return scoping.with_estimate(source, plan) if guess else plan
+
+
+def _means_the_same(scope: Scope, theirs: Shape, ours: Shape) -> bool:
+    """Whether the columns that a scope names have types on both sides by which it has the same rows in it."""
+    names = [name for name, _ in scope.equals] + ([scope.window.column] if scope.window else [])
+    sides = [(theirs.column(name), ours.column(name)) for name in names]
+    return all(a is None or b is None or a.type.widest == b.type.widest or a.type == b.type for a, b in sides)
 
 
 def _from_newest(request: Request, newest: datetime | None) -> Request:

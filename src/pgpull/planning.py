@@ -55,7 +55,8 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
     key = _key(source, target, columns)
     if request.deletes and not scope_here:
         raise PlanError(
-            "local cannot tell which of its rows are in scope, as it does not understand the condition",
+            "local cannot tell which of its rows are in scope, as it does not understand the condition, or has"
+            " other types",
             f"leave out {'--mirror' if request.mirror else '--replace'},"
             " or give a condition on the table's own columns",
         )
@@ -239,8 +240,10 @@ def _drifted(theirs: Column, ours: Column) -> bool:
 
 
 def _spelled_alike(theirs: Column, ours: Column) -> bool:
-    """Whether a key's text means the same on both sides."""
-    return theirs.type.base == ours.type.base or theirs.type.widest == ours.type.widest
+    """Whether a key's text means the same on both sides; fewer digits, of a second say, make another of it."""
+    if theirs.type.widest == ours.type.widest:
+        return True
+    return theirs.type.base == ours.type.base and _unqualified(theirs.type.name) == _unqualified(ours.type.name)
 
 
 def _travels(kind: ColumnType) -> bool:
@@ -279,7 +282,7 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
         if source.column(column.name) is None and not column.generated:
             filled = "its default" if column.has_default or column.identity else "NULL"
             yield f"local column {column.name} is not on the server: new rows get {filled} there"
-    yield from _type_notes(source, target, columns)
+    yield from _type_notes(looked, columns)
     yield from stricter_notes(target.table, looked.theirs, looked.ours, columns)
     if source.has_heirs:
         yield "rows of tables that inherit from this one are not its own: pull those tables by name"
@@ -291,7 +294,8 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
         yield f"an update leaves {listed(frozen)} alone: GENERATED ALWAYS AS IDENTITY"
 
 
-def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterator[str]:
+def _type_notes(looked: Looked, columns: Sequence[str]) -> Iterator[str]:
+    source, target = looked.source, looked.target
     for theirs, ours in _pairs(source, target, columns):
         if _drifted(theirs, ours):
             yield (
@@ -300,11 +304,9 @@ def _type_notes(source: Shape, target: Shape, columns: Sequence[str]) -> Iterato
                 f" to have it as there, run on local: {statement(hints.change_type(target.table, theirs))}"
             )
         if ours.not_null and not theirs.not_null:
-            lifted = statement(hints.drop_not_null(target.table, ours))
-            yield (
-                f"{ours.name} may be NULL on the server but not here: such rows become rejects;"
-                f" to let them in, run on local: {lifted}"
-            )
+            lifted = statement(_let_be_empty(target, ours, looked.ours))
+            helps = "" if ours.identity else f"; to let them in, run on local: {lifted}"
+            yield f"{ours.name} may be NULL on the server but not here: such rows become rejects{helps}"
 
 
 def _adding(looked: Looked, column: Column) -> str:

@@ -55,7 +55,8 @@ def understands(session: Session, scope: Scope, shape: Shape, timezone: str) -> 
         ConnectionLost: the connection went away.
     """
     try:
-        check_condition(session, scope, shape, timezone)
+        with translated(session.side, session.connection), session.connection.transaction():
+            check_condition(session, scope, shape, timezone)
     except PlanError:
         return False
     return True
@@ -85,7 +86,8 @@ def holds_rows(session: Session, shape: Shape, scope: Scope, timezone: str) -> b
     """
     with translated(session.side, session.connection):
         try:
-            return _any_row(session.connection, sql.any_row(shape, replace(scope, where=None), timezone))
+            with session.connection.transaction():
+                return _any_row(session.connection, sql.any_row(shape, replace(scope, where=None), timezone))
         except (psycopg.DataError, psycopg.ProgrammingError):
             return _any_row(session.connection, sql.any_row(shape, Scope(), timezone))
 

@@ -80,10 +80,13 @@ def recall(target: Session, source: Session, plan: Plan) -> Known | None:
     """
     with translated(TARGET, target.connection):
         try:
-            if not _one(target.connection, sql.EXISTS):
-                return None
-            binding = {"binding": _binding(plan, source.identity, target.identity, source.endpoint.mask_key)}
-            rows = target.connection.execute(sql.KNOWN, binding).fetchall()
+            with target.connection.transaction():
+                if not _one(target.connection, sql.EXISTS):
+                    return None
+                binding = {
+                    "binding": _binding(plan, source.identity, target.identity, source.endpoint.mask_key)
+                }
+                rows = target.connection.execute(sql.KNOWN, binding).fetchall()
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
             return None  # somebody else's table of that name, or none of our business
     wanted = plan.request.scope
@@ -144,7 +147,8 @@ def reached(target: Session, plan: Plan, before: tuple[int, int], own: Sequence[
         own: the numbers of the pull's own transactions.
     """
     oldest, following = horizons(target)
-    if following - before[1] == len(own):  # nobody else wrote anything at all
+    # nobody else wrote anything at all: none was under way, and no number was given out but ours
+    if before[0] == before[1] and following - before[1] == len(own):
         return oldest
     with translated(TARGET, target.connection):
         row = target.connection.execute(sql.written_by_others(plan.target, before[0], own)).fetchone()

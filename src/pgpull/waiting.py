@@ -18,6 +18,7 @@ from psycopg.sql import Composed
 from pgpull.applying import (
     Applier,
     RowsRefused,
+    given,
     make_stage,
     merged,
     refusals,
@@ -183,7 +184,7 @@ class _Settling:
                 number = cursor.execute(CURRENT_TRANSACTION).fetchone()
         except RowsRefused as refused:
             return refused.error
-        self.transactions += number or ()
+        self.transactions += given(number)
         for plan, rows in zip(self._plans, waiting, strict=True):
             inserted = next(counts)
             updated = next(counts) if sql.updates(plan) else 0
@@ -283,7 +284,7 @@ class _Settling:
                 tally = merged(cursor, row.plan, 1)
             cursor.execute(sql.take_one(row.plan, row.ctid))
             number = cursor.execute(CURRENT_TRANSACTION).fetchone()
-        self.transactions += number or ()
+        self.transactions += given(number)
         return tally
 
     def _reject(self, row: _Row, error: psycopg.Error) -> None:

@@ -36,6 +36,7 @@ UNIQUES: Final = _TABLES + SQL("""
       JOIN pg_index AS i ON i.indrelid = tables.oid AND i.indisunique AND i.indisvalid
       JOIN pg_class AS x ON x.oid = i.indexrelid
       LEFT JOIN pg_constraint AS r ON r.conindid = i.indexrelid AND r.conrelid = i.indrelid
+                                    AND r.contype IN ('p', 'u', 'x')
      ORDER BY x.relname
 """)
 
