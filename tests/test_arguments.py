@@ -159,3 +159,12 @@ def test_the_halves_of_a_batch_are_the_batch(rows: list[bytes]) -> None:
     assert [*first.rows, *second.rows] == rows
     assert len(first) > 0
     assert len(second) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "zone_of"),
+    [("9999-12-31T23:59:59Z", "Europe/Berlin"), ("0001-01-01T00:00:00Z", "America/Lima")],
+)
+def test_an_instant_that_the_zone_has_no_name_for_is_no_date(text: str, zone_of: str) -> None:
+    with pytest.raises(UsageError, match="is not a date"):
+        instant(text, zone_of)

@@ -160,3 +160,24 @@ def test_the_example_can_be_read_as_it_stands(tmp_path: Path) -> None:
     assert str(settings.source) == "postgresql://reader@db.example.com:5432/app"
     assert "password" not in settings.source.parameters
     assert str(settings.target) == "postgresql://localhost/app"
+
+
+def test_a_home_that_nobody_has_is_named(tmp_path: Path) -> None:
+    env(tmp_path, "SERVER_DB_URL=postgresql://h/d", "SERVER_DB_SSLROOTCERT=~nobody-at-all/ca.crt")
+    with pytest.raises(SettingsError, match="nobody knows whose home ~nobody-at-all"):
+        load()
+
+
+def test_a_working_directory_that_is_gone_has_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        assert recipes().offers == ()
+        with pytest.raises(SettingsError, match="the server is not set"):
+            load()
+    finally:
+        os.chdir(tmp_path)

@@ -45,6 +45,7 @@ def instant(value: str | date | datetime, timezone: str, what: str = "date") -> 
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone(timezone))
     try:
+        moment.astimezone(zone(timezone))  # as it will be told, and compared with columns without a zone
         return moment.astimezone(UTC)
     except OverflowError:
         raise _not_a_date(str(value), what) from None

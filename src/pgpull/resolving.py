@@ -34,6 +34,7 @@ class Resolved:
     """Empty where it is the usual socket of this machine."""
     hostaddr: str
     port: str
+    dbname: str
     password: str = field(repr=False)
     """Out of the password file as well; empty where there is none."""
     tls_unsaid: bool
@@ -72,6 +73,7 @@ def resolve(parameters: Mapping[str, str]) -> Resolved:
         host=found.get("host", ""),
         hostaddr=found.get("hostaddr", ""),
         port=found.get("port", "") or "5432",
+        dbname=found.get("dbname", "") or found.get("user", ""),
         password=password,
         tls_unsaid=found.get("sslmode") == USUAL_SSLMODE and _is_unsaid(parameters),
     )

@@ -6,12 +6,11 @@ What stands in the .env file comes first; the environment fills in what is missi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
-from dotenv import find_dotenv
 from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,6 +21,7 @@ from pgpull.bastions import Bastion
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError, UnsafeTarget
 from pgpull.recipes import Recipes
+from pgpull.resolving import resolve
 
 MASK_KEY: Final = "PGPULL_MASK_KEY"
 
@@ -88,7 +88,10 @@ class _Side(_Group):
 
 
 def _at_home(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise SettingsError(f"nobody knows whose home {path} is in", "name the path in full") from None
 
 
 class _Server(_Side):
@@ -123,7 +126,7 @@ def load(env_file: Path | None = None) -> Settings:
     where = f"{file} and the environment" if file else "no .env file, and the environment"
     return Settings(
         source=_source(values, where),
-        target=_target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent),
+        target=_target(_group(_Local, values), where, (file or Path(".env")).parent),
     )
 
 
@@ -143,7 +146,7 @@ def load_target(env_file: Path | None = None) -> Endpoint:
     file = env_file or _found()
     values = _read(file) if file else {}
     where = f"{file} and the environment" if file else "no .env file, and the environment"
-    target = _target(_group(_Local, values), where, (file or Path.cwd() / ".env").parent)
+    target = _target(_group(_Local, values), where, (file or Path(".env")).parent)
     if _is_servers(target, values):
         raise UnsafeTarget(
             f"local is set to the server's own database: {target}", "check LOCAL_DB_URL and SERVER_DB_URL"
@@ -164,9 +167,11 @@ def _is_servers(target: Endpoint, values: Mapping[str, str]) -> bool:
 
 
 def _place(endpoint: Endpoint) -> tuple[str, ...]:
-    found = endpoint.parameters
-    host = found.get("hostaddr") or found.get("host", "")
-    return host.lower(), found.get("port") or "5432", found.get("dbname") or found.get("user", "")
+    """Return where an endpoint leads, with what libpq looks up; the loopback is one place by all its names."""
+    found = resolve(endpoint.parameters)
+    host = (found.hostaddr or found.host).lower().rstrip(".")
+    by_loopback = found.is_local and host and not host.startswith(("/", "@"))
+    return "localhost" if by_loopback else host, found.port, found.dbname
 
 
 def seen_target(env_file: Path | None = None) -> Endpoint | None:
@@ -177,10 +182,10 @@ def seen_target(env_file: Path | None = None) -> Endpoint | None:
     """
     file = env_file or _found()
     side = _group(_Local, _read(file) if file else {})
-    folder = _embedded_folder(side, (file or Path.cwd() / ".env").parent)
+    folder = _embedded_folder(side, (file or Path(".env")).parent)
     if side.url_command or side.password_command or (folder and not embedded.is_running(folder)):
         return None
-    return _target(side, "", (file or Path.cwd() / ".env").parent)
+    return _target(side, "", (file or Path(".env")).parent)
 
 
 def recipes(config: Path | None = None) -> Recipes:
@@ -208,12 +213,25 @@ def recipes(config: Path | None = None) -> Recipes:
 
 
 def _found_config() -> Path | None:
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "pgpull.toml").is_file():
+    for folder in _upwards():
+        if _is_file(folder / "pgpull.toml"):
             return folder / "pgpull.toml"
         if _holds_ours(folder / "pyproject.toml"):
             return folder / "pyproject.toml"
     return None
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises where it may not look
+
+
+def _upwards() -> Sequence[Path]:
+    """Return the working directory and those above it; none where it is gone, or nobody may look at it."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return ()
+    return (here, *here.parents)
 
 
 def _holds_ours(project: Path) -> bool:
@@ -235,8 +253,7 @@ def environment_without_databases() -> dict[str, str]:
 
 
 def _found() -> Path | None:
-    found = find_dotenv(usecwd=True)
-    return Path(found) if found else None
+    return next((folder / ".env" for folder in _upwards() if _is_file(folder / ".env")), None)
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -301,8 +318,15 @@ def _embedded_folder(side: _Side, folder: Path) -> Path | None:
     kind, _, data = url.partition(":")
     if kind != _EMBEDDED or data.startswith("//"):
         return None
-    home = embedded.default_folder(os.environ.get("XDG_DATA_HOME", ""))
-    return folder / Path(data).expanduser() if data else home
+    if data:
+        return folder / _at_home(data)
+    try:
+        return embedded.default_folder(os.environ.get("XDG_DATA_HOME", ""))
+    except RuntimeError:
+        raise SettingsError(
+            "the account has no home folder, where the private Postgres would live",
+            "name a folder: LOCAL_DB_URL=embedded:/path/to/folder",
+        ) from None
 
 
 def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
