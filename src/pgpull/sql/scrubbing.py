@@ -96,6 +96,7 @@ _RUN: Final = (
 _RUN_OR_ESCAPE: Final = rf"\\[nrtbf]|{_RUN}"
 _DIGITS: Final = (
     rf"[0-9]{{8}}|[0-9]{{2}}{_GAP}[0-9]{{4}}|\+\(?[0-9]|(?<![0-9_.-])\(?0[0-9]+[-/.() \u00a0-\u202f]+[0-9]{{2}}"
+    rf"|{_ALONE}00[0-9]"
 )
 """A text that this does not find has none of the numbers; so most are looked through once."""
 _WORTH: Final = Literal(rf"{_SIGN}|\\[u/]|{_DIGITS}")
