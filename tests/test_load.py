@@ -774,3 +774,15 @@ def test_the_loopback_by_another_of_its_names_is_the_server_all_the_same(full: P
     }
     done = subprocess.run(command(archive), env=settings, text=True, capture_output=True, check=False)
     assert (done.returncode, "the server's own database" in done.stderr) == (3, True)
+
+
+def test_a_scope_of_an_archive_by_a_type_of_the_servers_own_can_be_mirrored(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create type mood as enum ('ok', 'not'); create table t (id int primary key, m mood)"
+    )
+    pair.source("insert into t values (1, 'ok'), (2, 'not')")
+    pair.target("insert into t values (3, 'ok'), (4, 'not')")
+    export("t", source=pair.source_url, to="a", equals={"m": "ok"})
+    [report] = load("a", target=pair.target_url, mirror=True, max_delete="100%").reports
+    assert (report.tally.inserted, report.deleted) == (1, 1)
+    assert pair.target("select id from t order by 1") == [(1,), (4,)]

@@ -30,6 +30,8 @@ _CATALOG_BOUND = frozenset(
 # Extension types whose send and receive functions are known to give back what they took.
 _KNOWN_EXTENSION_TYPES = frozenset({"citext", "halfvec", "hstore", "sparsevec", "vector"})
 
+_TIMES = frozenset({"timestamp", "timestamptz", "date"})
+
 
 def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_here: bool) -> Plan:
     """Decide everything that can be decided before the rows are compared.
@@ -243,7 +245,25 @@ def _spelled_alike(theirs: Column, ours: Column) -> bool:
     """Whether a key's text means the same on both sides; fewer digits, of a second say, make another of it."""
     if theirs.type.widest == ours.type.widest:
         return True
-    return theirs.type.base == ours.type.base and _unqualified(theirs.type.name) == _unqualified(ours.type.name)
+    return theirs.type.base == ours.type.base and _keeps(theirs.type, ours.type)
+
+
+def _keeps(theirs: ColumnType, ours: ColumnType) -> bool:
+    """Whether a type of the same base keeps all digits of the other's values."""
+    narrow = "(" in ours.name and not (ours.base in _TIMES and "(6)" in ours.name)
+    return not narrow or _unqualified(theirs.name) == _unqualified(ours.name)
+
+
+def tells_alike(theirs: ColumnType, ours: ColumnType) -> bool:
+    """Tell whether an instant, or a value to be equal to, means the same rows by either type.
+
+    Args:
+        theirs: the server's; an archive's is text where local could not have it.
+        ours: the local one.
+    """
+    if theirs.base in _TIMES and ours.base in _TIMES:
+        return theirs.base == ours.base and _keeps(theirs, ours)
+    return (_unqualified(theirs.name) == "citext") == (_unqualified(ours.name) == "citext")
 
 
 def _travels(kind: ColumnType) -> bool:
