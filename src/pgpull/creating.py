@@ -93,11 +93,13 @@ def create_missing(source: Session, target: Session, tables: Sequence[TableName]
         wanted = [table for table in tables if table not in _present(target, tables)]
         missing, present = _sorted_out(source, target, wanted)
         made = tuple(thing.relation for thing in missing if thing.kind in _TABLE)
+        before = target.connection.execute(sql.AS_PREPARED).fetchone() or ()
         target.connection.execute(sql.PREPARE)
         _make_extensions(source, target, [*missing, *present])
         _make_schemas(target, {thing.schema for thing in missing})
         kept, notes = _without(source, target, made, _entries(source, missing, present))
         notes += _make(target, kept)
+        target.connection.execute(sql.AFTERWARDS, before)  # a dry run goes on in this transaction
     return Made(made, tuple(notes))
 
 

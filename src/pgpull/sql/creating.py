@@ -159,6 +159,10 @@ ATTACHED_ELSEWHERE: Final = _TABLES + SQL("""
 
 # As pg_dump's own scripts begin: names are qualified, and bodies may name what comes later.
 PREPARE: Final = SQL("SET LOCAL search_path TO ''; SET LOCAL check_function_bodies TO off")
+AS_PREPARED: Final = SQL("SELECT current_setting('search_path'), current_setting('check_function_bodies')")
+AFTERWARDS: Final = SQL(
+    "SELECT set_config('search_path', %s, true), set_config('check_function_bodies', %s, true)"
+)
 
 
 def create_schema(name: str) -> Composed:
