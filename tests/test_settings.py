@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from pgpull.errors import SettingsError
-from pgpull.settings import load, recipes, seen_target
+from pgpull.settings import load, load_target, recipes, seen_target
 
 LOCAL = "LOCAL_DB_URL=postgresql://localhost/app\n"
 
@@ -181,3 +182,24 @@ def test_a_working_directory_that_is_gone_has_no_settings(
             load()
     finally:
         os.chdir(tmp_path)
+
+
+def test_settings_may_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    env(tmp_path, "SERVER_DB_URL=postgresql://wrong/app")
+    os.mkfifo(folder / ".env")
+    text = f"{LOCAL}SERVER_DB_URL=postgresql://right/app\n"
+    writer = threading.Thread(target=(folder / ".env").write_text, args=(text,))
+    writer.start()
+    assert source()["host"] == "right"
+    writer.join()
+
+
+def test_a_service_that_nobody_defines_makes_no_two_sides_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSERVICE", "typo")
+    env(tmp_path, "SERVER_DB_URL=postgresql://db/app")
+    assert load_target().parameters["host"] == "localhost"

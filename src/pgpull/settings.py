@@ -6,6 +6,7 @@ What stands in the .env file comes first; the environment fills in what is missi
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +164,8 @@ def _is_servers(target: Endpoint, values: Mapping[str, str]) -> bool:
         server = _endpoint(side, "the server", "")
     except SettingsError:
         return False
-    return _place(server) == _place(target)
+    place = _place(target)
+    return bool(place[-1]) and _place(server) == place  # what cannot be looked up, connecting will tell
 
 
 def _place(endpoint: Endpoint) -> tuple[str, ...]:
@@ -222,7 +224,12 @@ def _found_config() -> Path | None:
 
 
 def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises where it may not look
+    """Whether something can be read there: a file, or a pipe, as a password manager's .env is."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
 
 
 def _upwards() -> Sequence[Path]:
