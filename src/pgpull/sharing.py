@@ -46,6 +46,7 @@ def shared_out(source: Session, target: Session, plan: Plan, jobs: int) -> Plan:
     Raises:
         ConnectionLost: a connection went away.
     """
+    plan = replace(plan, jobs=1, parts=(), alone="")  # it may have been shared out before, under another plan
     if jobs == 1 or not parting.can_be_shared(plan):
         return plan
     if plan.wire is Wire.CSV:
