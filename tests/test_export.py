@@ -428,7 +428,10 @@ def test_an_archive_that_made_way_for_one_that_never_came_is_put_back(tmp_path: 
     with writing(place_of(tmp_path / "a")) as archive:
         archive.complete(NOTHING)
     (tmp_path / "a").rename(tmp_path / "a.replaced")  # a kill in this very moment
-    with pytest.raises(KeyboardInterrupt), writing(place_of(tmp_path / "a")):
+    with pytest.raises(ArchiveError, match="there is an archive already"), writing(place_of(tmp_path / "a")):
+        pass
+    (tmp_path / "a").rename(tmp_path / "a.replaced")
+    with pytest.raises(KeyboardInterrupt), writing(place_of(tmp_path / "a"), overwrite=True):
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

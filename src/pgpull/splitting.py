@@ -32,8 +32,10 @@ def records(chunks: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
     """
     begun: list[bytes] = []
     """The lines so far of a record that goes on."""
+    length = 0
     for lines in _lines(chunks):
-        if begun and sum(map(len, begun)) > _LONGEST:
+        length = length + sum(map(len, lines)) if begun else 0
+        if length > _LONGEST:
             raise CutShort
         odd = [place for place, line in enumerate(lines) if line.count(b'"') & 1]
         found = _joined(lines, odd, begun) if odd or begun else lines

@@ -204,7 +204,7 @@ def writing(place: Place, *, overwrite: bool = False) -> Iterator[Writing]:
     """
     check_free(place, overwrite=overwrite)
     mark = MARK_TEXT + secrets.token_hex(8).encode() + b"\n"
-    with _on_remote(place, mark) if place.remote is not None else _in_folder(place) as folder:
+    with _on_remote(place, mark) if place.remote is not None else _in_folder(place, overwrite) as folder:
         yield Writing(place, folder, mark, overwrite=overwrite)
 
 
@@ -316,7 +316,7 @@ def _is_marked(place: Place, mark: bytes) -> bool:
 
 
 @contextmanager
-def _in_folder(place: Place) -> Iterator[Path]:
+def _in_folder(place: Place, overwrite: bool) -> Iterator[Path]:
     whole = Path(place.path)
     partial = whole.with_name(whole.name + PARTIAL)
     with said_clearly(place):
@@ -326,8 +326,10 @@ def _in_folder(place: Place) -> Iterator[Path]:
         with said_clearly(place):
             partial.chmod(0o700)
             _put_back(whole)
-            _empty(partial)
         try:
+            check_free(place, overwrite=overwrite, beside=False)  # what was put back may not go, either
+            with said_clearly(place):
+                _empty(partial)
             yield partial
         finally:
             with suppress(OSError):

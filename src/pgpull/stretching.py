@@ -200,9 +200,10 @@ class _StretchedPull:
         try:
             return self._run()
         except PgpullError as error:
-            tell_written(error, self.tally.inserted + self.tally.updated + self._written.fetched)
+            before = self.tally.inserted + self.tally.updated + self._written.fetched
             self._count(self._unfinished)
             self.tally += self._written
+            tell_written(error, before)
             raise
 
     def _run(self) -> Report:
