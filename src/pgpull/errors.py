@@ -20,7 +20,8 @@
     └── Unequal                    5   the two sides were to be equal, and are not
 
 Each error is one sentence that says the fact with the values seen, and a *hint* that says what to do next.
-No error ever carries a password or a row's values. Errors of the driver are translated at one seam
+No error ever carries a password, or more of a row than the keys that a verification found to differ.
+Errors of the driver are translated at one seam
 (:mod:`pgpull.diagnosis`), and kept as ``__cause__``.
 """
 
