@@ -131,6 +131,8 @@ COLUMNS: Final = SQL("""
 """)
 
 
+# One that lets rows overlap nowhere (WITHOUT OVERLAPS, PostgreSQL 18) is unique, and decides no conflict. Where
+# an old row may be NULL, or two keys that differ are the same to their column, it is no key.
 KEYS: Final = SQL("""
     SELECT i.indrelid,
            ARRAY(SELECT a.attname
@@ -138,14 +140,21 @@ KEYS: Final = SQL("""
                    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
                   ORDER BY k.place)::text[],
            i.indisprimary,
-           NOT i.indimmediate
+           NOT i.indimmediate OR i.indisexclusion
       FROM pg_index AS i
      WHERE i.indrelid = ANY (%(oids)s::oid[])
        AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
        AND NOT EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = i.indrelid
                           AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) AND NOT a.attnotnull)
-     ORDER BY i.indisprimary DESC, i.indimmediate DESC, i.indnkeyatts, i.indexrelid
+       AND NOT EXISTS (SELECT FROM pg_constraint AS r
+                        WHERE r.conrelid = i.indrelid AND r.contype = 'n' AND NOT r.convalidated
+                          AND r.conkey && i.indkey[0:i.indnkeyatts - 1]::int2[])
+       AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[], i.indcollation::oid[]) AS k (attnum, finer)
+                         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                         JOIN pg_collation AS c ON c.oid = a.attcollation AND NOT c.collisdeterministic
+                        WHERE k.finer <> a.attcollation)
+     ORDER BY i.indisprimary DESC, i.indimmediate AND NOT i.indisexclusion DESC, i.indnkeyatts, i.indexrelid
 """)
 
 
