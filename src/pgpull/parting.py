@@ -104,10 +104,12 @@ def _parts(column: str, kind: str, cuts: Sequence[str]) -> tuple[Part, ...]:
 
 
 def by_pages(plan: Plan, major: int) -> bool:
-    """Tell whether the source finds rows by their pages as fast as by its own plan.
+    """Tell whether the source finds rows by their pages as fast as by its own plan, and lets us ask for them.
 
     Args:
         plan: which says how the source would find the rows in scope.
         major: the source's version.
     """
-    return major >= _PAGES_FROM and plan.access == "sequential scan"
+    # who may read some columns alone may not know where a row stands; what is laid out of an archive is ours
+    known = plan.source.heap or plan.source.stored is not None
+    return major >= _PAGES_FROM and plan.access == "sequential scan" and known

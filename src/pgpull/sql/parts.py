@@ -37,7 +37,8 @@ def rows_of(shape: Shape) -> Composed:
         for column in shape.columns
         if column.readable or column.name in masks
     ]
-    inner = SQL(", ").join([SQL("ctid, xmin, tableoid"), *columns])
+    # who may read some columns alone may read none of the system's
+    inner = SQL(", ").join([*([SQL("ctid, xmin")] if shape.heap else []), *columns])
     return SQL("(SELECT {} FROM {} AS {}) AS {}").format(inner, rows, alias, alias)
 
 

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import OnConflict, Plan
 from pgpull.relations import Link
+from pgpull.shapes import Shape
 from pgpull.sql.comparing import THEIRS, keyed
 from pgpull.sql.parts import listed, outside, rows_of, same_key, scope_of, verbatim
 
@@ -44,15 +45,22 @@ def index(plan: Plan) -> Composed:
 # --- to the source ---------------------------------------------------------------------------------------
 
 
+def _readable(shape: Shape) -> Composed:
+    masked = {name for name, _ in shape.masks}
+    return listed(column.name for column in shape.columns if column.readable or column.name in masked)
+
+
 def in_scope(plan: Plan) -> Composed:
     """The rows in a plan's scope."""
     scope = scope_of(plan, plan.source)
-    return SQL("SELECT * FROM {}{}").format(rows_of(plan.source), scope)
+    return SQL("SELECT {} FROM {}{}").format(_readable(plan.source), rows_of(plan.source), scope)
 
 
 def with_keys(plan: Plan, keys: Sequence[str]) -> Composed:
     """The rows that have one of some keys."""
-    return SQL("SELECT * FROM {} WHERE {}").format(rows_of(plan.source), keyed(plan, keys))
+    return SQL("SELECT {} FROM {} WHERE {}").format(
+        _readable(plan.source), rows_of(plan.source), keyed(plan, keys)
+    )
 
 
 def copy_related(link: Link, rows: Composed, to: Plan, *, up: bool) -> Composed:
@@ -68,7 +76,7 @@ def copy_related(link: Link, rows: Composed, to: Plan, *, up: bool) -> Composed:
     everywhere = to.request.only_related
     if up and everywhere and set(link.referred) == set(to.keys):
         return _copy(to, _as_keys(link, to), SQL("({}) AS f WHERE {}").format(rows, _filled(link)))
-    there = SQL("SELECT * FROM {}").format(rows_of(to.source))
+    there = SQL("SELECT {} FROM {}").format(_readable(to.source), rows_of(to.source))
     if not everywhere:
         there += outside(to.request.scope, to.source, to.request.timezone)
     joined = SQL(" AND ").join(
