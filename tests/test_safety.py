@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgpull import PlanError, Stopped, UnsafeTarget, pull
+from pgpull import PlanError, Stopped, UnsafeTarget, check, parting, pull, pull_tables
 from pgpull.endpoints import Endpoint
 from pgpull.guarding import refuse_remote
 from pgpull.listening import Listener
@@ -190,3 +190,44 @@ def test_row_level_security_on_the_source_is_an_error_and_hides_nothing(pair: Pa
         assert pair.target(f"select count(*) from {TABLE}") == [(0,)]
     finally:
         pair.source("drop owned by reader", "drop role reader")
+
+
+def test_who_may_read_some_columns_alone_pulls_them_by_several_workers_with_masks_and_parents(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(parting, "LEAST_BYTES", 1)
+    both = "create table p (id int primary key); create table t (id int primary key, p int references p, v text"
+    pair = make_pair(schema=f"{both}, secret text)", target_schema=f"{both})")
+    pair.source(
+        "insert into p select generate_series(1, 50)",
+        "insert into t select n, 1 + n % 50, 'v', 's' from generate_series(1, 3000) n",
+        "analyze",
+        "create role narrow login",
+        "grant select on p to narrow",
+        "grant select (id, p, v) on t to narrow",
+    )
+    words: dict[str, Any] = {"source": pair.url("source", "narrow"), "target": pair.target_url}
+    words["mask"] = {"t": {"v": "length"}}
+    try:
+        summary = pull_tables("t", with_parents=True, way={"jobs": 3}, **words)
+        assert (summary.failures, summary.tally.inserted) == ((), 3_050)
+        pair.target("truncate t")
+        assert pull("t", jobs=3, source=words["source"], target=words["target"]).tally.inserted == 3_000
+    finally:
+        pair.source("drop owned by narrow", "drop role narrow")
+
+
+def test_a_parent_that_we_may_not_read_here_is_a_note_and_no_end(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table p (id int primary key); create table c (id int primary key, p int references p);"
+        " create table other (id int)"
+    )
+    pair.target("create role half login", "grant select, insert, update on c, other to half")
+    try:
+        found = check("c", "other", source=pair.source_url, target=pair.url("target", "half"))
+    finally:
+        pair.target("drop owned by half", "drop role half")
+    assert found.exit_code == 0
+    assert any("which half may not read here" in finding.fact for finding in found.notes)
+    assert any(finding.subject == "public.other" for finding in found.findings)

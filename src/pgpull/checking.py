@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Unpack
 
+import psycopg
 from sqlalchemy.engine import URL
 
 from pgpull import catalog, objecting, preparing, scoping, selecting
@@ -313,7 +314,12 @@ def _parents(
                 fact = f"it refers to {reference.parent}, which is not here"
                 yield note(table, fact, f"to have it: pull {reference.parent} with --create-missing")
         for parent in sorted({reference.parent for reference in ours.references} - pulled, key=str):
-            row = target.connection.execute(questions.holds_rows(parent)).fetchone()
+            try:
+                row = target.connection.execute(questions.holds_rows(parent)).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                fact = f"it refers to {parent}, which {target.identity.role} may not read here"
+                yield note(table, fact, "rows without their parent could not be told apart from the others")
+                continue
             if row and not row[0]:
                 fact = f"it refers to {parent}, which holds no row here: rows that do so become rejects"
                 yield note(table, fact, f"pull {parent} first, or use --with-parents")
