@@ -217,3 +217,30 @@ def test_the_statement_that_lets_a_primary_key_be_empty_runs(make_pair: MakePair
     [note] = [note for note in plan.notes if note.startswith("id may be NULL")]
     assert note.count("DROP CONSTRAINT") == 1
     pair.target("alter table t drop constraint t_boss_fkey", note.partition("run on local: ")[2])
+
+
+def test_what_the_server_asks_of_new_rows_alone_is_a_note(make_pair: MakePair) -> None:
+    schema = "create table p (id int primary key); create table t (id int primary key, p int)"
+    pair = make_pair(schema=schema)
+    for side, valid in ((pair.source, " not valid"), (pair.target, "")):
+        side(
+            f"alter table t add check (id > 0){valid}", f"alter table t add foreign key (p) references p{valid}"
+        )
+    notes = forecast("t", source=pair.source_url, target=pair.target_url).plan.notes
+    assert sum("which the server asks of new rows alone" in note for note in notes) == 2
+    pair.source("alter table t validate constraint t_id_check", "alter table t validate constraint t_p_fkey")
+    notes = forecast("t", source=pair.source_url, target=pair.target_url).plan.notes
+    assert not any("which the server" in note for note in notes)
+
+
+def test_what_local_does_not_enforce_is_no_note(make_pair: MakePair, newest: int) -> None:
+    if newest < 18:
+        pytest.skip("PostgreSQL 18 is not on this machine")
+    schema = "create table p (id int primary key); create table t (id int primary key, p int)"
+    pair = make_pair(newest, newest, schema=schema)
+    pair.target(
+        "alter table t add check (id > 0) not enforced",
+        "alter table t add foreign key (p) references p not enforced",
+    )
+    notes = forecast("t", source=pair.source_url, target=pair.target_url).plan.notes
+    assert not any("which the server has not" in note for note in notes)

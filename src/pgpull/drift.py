@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg.sql import Composed
 
@@ -45,6 +46,8 @@ class Reference:
     columns: tuple[str, ...]
     parent: TableName
     referred: tuple[str, ...]
+    of_all: bool = True
+    """Whether it holds for old rows, too (unless it is NOT VALID)."""
 
     def __str__(self) -> str:
         return f"FOREIGN KEY ({', '.join(map(quoted, self.columns))}) REFERENCES {self.parent}"
@@ -95,28 +98,33 @@ def stricter_notes(
         columns: those that travel.
     """
     yield from _label_notes(theirs, ours, columns)
-    known = {_plain(check.definition) for check in theirs.checks}
+    known = {check.definition for check in theirs.checks}
     for check in ours.checks:
-        if _plain(check.definition) not in known:
-            yield _note(check.definition, "rows that break it", hints.drop_constraint(table, check.name))
+        plain = check.definition.removesuffix(_NOT_VALID)
+        if not plain.endswith(_NOT_ENFORCED) and plain not in known:
+            lacks = _OF_NEW if plain + _NOT_VALID in known else _HAS_NOT
+            yield _note(check.definition, "rows that break it", hints.drop_constraint(table, check.name), lacks)
     for unique in ours.uniques:
         if not any(unique.follows_from(other) for other in theirs.uniques):
             lifted = hints.drop_constraint if unique.is_constraint else hints.drop_index
             yield _note(str(unique), "rows that meet in it", lifted(table, unique.name))
-    meanings = {reference.meaning for reference in theirs.references}
+    meanings = {reference.meaning: reference.of_all for reference in theirs.references}
     for reference in ours.references:
-        if reference.meaning not in meanings:
+        if not meanings.get(reference.meaning):
             missing = f"rows whose row of {reference.parent} is not here"
-            yield _note(str(reference), missing, hints.drop_constraint(table, reference.name))
+            lacks = _OF_NEW if reference.meaning in meanings else _HAS_NOT
+            yield _note(str(reference), missing, hints.drop_constraint(table, reference.name), lacks)
 
 
-def _plain(definition: str) -> str:
-    return definition.removesuffix(" NOT VALID")
+_NOT_VALID: Final = " NOT VALID"
+_NOT_ENFORCED: Final = " NOT ENFORCED"
+_HAS_NOT: Final = "has not"
+_OF_NEW: Final = "asks of new rows alone"
 
 
-def _note(rule: str, rows: str, lifted_by: Composed) -> str:
+def _note(rule: str, rows: str, lifted_by: Composed, lacks: str = _HAS_NOT) -> str:
     return (
-        f"local has {rule}, which the server has not: {rows} become rejects;"
+        f"local has {rule}, which the server {lacks}: {rows} become rejects;"
         f" to lift it, run on local: {lifted_by.as_string(None)}"
     )
 

@@ -48,9 +48,11 @@ FOREIGN_KEYS: Final = _TABLES + SQL("""
                   ORDER BY k.place)::text[],
            ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
-                  ORDER BY k.place)::text[]
+                  ORDER BY k.place)::text[],
+           r.convalidated
       FROM tables
       JOIN pg_constraint AS r ON r.conrelid = tables.oid AND r.contype = 'f'
+           AND coalesce(to_jsonb(r) ->> 'conenforced', 'true') = 'true'  -- there since PostgreSQL 18
       JOIN pg_class AS c ON c.oid = r.confrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      ORDER BY r.conname
