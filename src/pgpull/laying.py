@@ -12,11 +12,11 @@ import psycopg
 from pgpull import catalog, scoping, selecting
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import TARGET, fact, translated
-from pgpull.errors import ArchiveError, PgpullError, PlanError, UnsafeTarget
+from pgpull.errors import ArchiveError, PgpullError, PlanError
 from pgpull.model import Job, Request, Scope
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.reading import Damaged, chunks
-from pgpull.sessions import Session, open_source, open_target
+from pgpull.sessions import Session, open_another, open_source
 from pgpull.shapes import Shape, TableName
 from pgpull.sql import laying as sql
 from pgpull.substitutes import TEXT, Archive, Substitute, brings_others, layout, may_flow, shape_of, within
@@ -148,7 +148,7 @@ def _laid_out(
         return
     _check_allowed(target)
     number = secrets.randbits(32)
-    with closing(_one_more(target)) as keeper:
+    with closing(open_another(target)) as keeper:
         places = _places(number, tables)
         try:
             with translated(TARGET, keeper.connection):
@@ -158,15 +158,6 @@ def _laid_out(
             yield {each.table: _lay(keeper, archive, each, places[each.table]) for each in tables}
         finally:
             _drop(keeper, {stored.schema for stored in places.values()})
-
-
-def _one_more(target: Session) -> Session:
-    """Open the target once more, and make sure that it is the database which may be written."""
-    another = open_target(target.endpoint)
-    if not another.identity.same_database(target.identity):
-        another.close()
-        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
-    return another
 
 
 def _check_allowed(target: Session) -> None:
@@ -241,7 +232,7 @@ def _drop(keeper: Session, schemas: set[str]) -> None:
             if not keeper.broken_off:
                 _drop_on(keeper, schemas)
                 return
-        with closing(_one_more(keeper)) as another:
+        with closing(open_another(keeper)) as another:
             _drop_on(another, schemas)
 
 

@@ -356,6 +356,24 @@ def _process(connection: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def open_another(target: Session, *, within: float | None = None) -> Session:
+    """Open the target once more, and make sure that it is the database which was found fit to be written.
+
+    Args:
+        target: the session that there is, or was.
+        within: seconds in which it has to be open; None for as long as it takes.
+
+    Raises:
+        ConnectFailed: it cannot be reached, does not let us in, or gives us no session of our own.
+        UnsafeTarget: another database answers now.
+    """
+    another = open_target(target.endpoint, within=within)
+    if not another.identity.same_database(target.identity):
+        another.close()
+        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
+    return another
+
+
 def reopen(target: Session) -> None:
     """Open a lost target anew, in place.
 
@@ -365,10 +383,7 @@ def reopen(target: Session) -> None:
     """
     target.close()
     try:
-        anew = open_target(target.endpoint)
+        anew = open_another(target)
     except ConnectFailed as error:
         raise lost(TARGET, error) from error
-    if not anew.identity.same_database(target.identity):
-        anew.close()
-        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
     target.link, target.connection, target.identity = anew.link, anew.connection, anew.identity

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Generic, Protocol, TypeVar
 
 from pgpull.errors import PgpullError, UnsafeTarget
-from pgpull.sessions import Session, open_source, open_target
+from pgpull.sessions import Session, open_another, open_source
 
 T = TypeVar("T")
 
@@ -92,10 +92,7 @@ def hired(
 
 
 def _one_more_target(target: Session, leaving: ExitStack) -> Session:
-    ours = leaving.enter_context(closing(open_target(target.endpoint, within=_SOON)))
-    if not ours.identity.same_database(target.identity):
-        raise UnsafeTarget(f"another database answers at {target.endpoint} than before", "check LOCAL_DB_URL")
-    return ours
+    return leaving.enter_context(closing(open_another(target, within=_SOON)))
 
 
 def _one_more(source: Session, target: Session, leaving: ExitStack) -> Worker:
