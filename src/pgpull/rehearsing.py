@@ -126,13 +126,27 @@ def rehearse_job(
 ) -> Outlook:
     """Find out what a job would do; see :func:`forecast_tables`."""
     hears = listener or Listener()
+    with _sides(job, source, target, allowed, manners, hears) as (server, local):
+        return _Rehearsals(server, local, job, hears).run(examples)
+
+
+@contextmanager
+def _sides(
+    job: Job,
+    source: Origin,
+    target: Endpoint,
+    allowed: Sequence[str],
+    manners: Manners,
+    listener: Listener,
+) -> Iterator[tuple[Session, Session]]:
+    """Have both sides as a pull would find them once it moves rows: the source, and the target."""
     with (
         closing(open_target(target)) as local,
-        paced(source, manners, hears.noticed) as pace,
+        paced(source, manners, listener.noticed) as pace,
         opened(source, local, job, allowed, writes=False, pace=pace) as server,
-        _as_made(server, local, job, hears),
+        _as_made(server, local, job, listener),
     ):
-        return _Rehearsals(server, local, job, hears).run(examples)
+        yield server, local
 
 
 @contextmanager
@@ -275,12 +289,7 @@ def rehearse(
     hears = listener or Listener()
     request = job.single
     assert request is not None, "several tables are rehearsed as a job"
-    with (
-        closing(open_target(target)) as local,
-        paced(source, manners, hears.noticed) as pace,
-        opened(source, local, job, allowed, writes=False, pace=pace) as server,
-        _as_made(server, local, job, hears),
-    ):
+    with _sides(job, source, target, allowed, manners, hears) as (server, local):
         plan = look(server, local, request, see(server, local, [request.table]))
         hears.looked(plan, server, local)
         plan, _ = decide(server, local, plan)
