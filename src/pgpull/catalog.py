@@ -155,6 +155,7 @@ def _foreign_key(
     kind: str,
     columns: list[str],
     referred: list[str],
+    of_periods: bool,
 ) -> ForeignKey:
     return ForeignKey(
         name=name,
@@ -164,6 +165,7 @@ def _foreign_key(
         kind=kind,
         columns=tuple(columns),
         referred=tuple(referred),
+        of_periods=of_periods,
     )
 
 
@@ -214,6 +216,7 @@ def _reference(
     kind: str,
     columns: list[str],
     referred: list[str],
+    of_periods: bool,
 ) -> Reference:
     return Reference(
         name=name,
@@ -222,6 +225,7 @@ def _reference(
         kind=kind,
         columns=tuple(columns),
         referred=tuple(referred),
+        of_periods=of_periods,
     )
 
 

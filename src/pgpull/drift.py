@@ -48,14 +48,18 @@ class Reference:
     referred: tuple[str, ...]
     of_all: bool = True
     """Whether it holds for old rows, too (unless it is NOT VALID)."""
+    of_periods: bool = False
+    """Whether its last columns are periods."""
 
     def __str__(self) -> str:
-        return f"FOREIGN KEY ({', '.join(map(quoted, self.columns))}) REFERENCES {self.parent}"
+        *others, last = map(quoted, self.columns)
+        columns = ", ".join([*others, f"PERIOD {last}" if self.of_periods else last])
+        return f"FOREIGN KEY ({columns}) REFERENCES {self.parent}"
 
     @property
-    def meaning(self) -> tuple[frozenset[tuple[str, str]], TableName]:
+    def meaning(self) -> tuple[frozenset[tuple[str, str]], bool, TableName]:
         """What it says, whatever it is called and in whatever order it says it."""
-        return frozenset(zip(self.columns, self.referred, strict=True)), self.parent
+        return frozenset(zip(self.columns, self.referred, strict=True)), self.of_periods, self.parent
 
 
 @dataclass(frozen=True, slots=True)

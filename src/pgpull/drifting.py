@@ -46,8 +46,8 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
 
 
 def _reference(row: Sequence[Any]) -> Reference:
-    name, schema, parent, columns, referred, of_all = row
-    return Reference(name, tuple(columns), TableName(schema, parent), tuple(referred), of_all)
+    name, schema, parent, columns, referred, of_all, of_periods = row
+    return Reference(name, tuple(columns), TableName(schema, parent), tuple(referred), of_all, of_periods)
 
 
 def _named(tables: Iterable[TableName]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgpull.shapes import ForeignKey, Shape, TableName, quoted
 
@@ -17,6 +17,7 @@ class Link:
     parent: TableName
     columns: tuple[str, ...]
     referred: tuple[str, ...]
+    of_periods: bool = False
 
     def __str__(self) -> str:
         columns = ", ".join(map(quoted, self.columns))
@@ -35,12 +36,12 @@ def links(sides: Sequence[Mapping[TableName, Shape]], tables: Iterable[TableName
         tables: which.
     """
     named = tuple(tables)
-    found: dict[object, Link] = {}
+    found: dict[Link, Link] = {}
     for shapes in sides:
         for table in named:
             for key in shapes[table].foreign_keys if table in shapes else ():
                 for link in _link(table, key, named, sides):
-                    found.setdefault((link.child, link.parent, link.columns, link.referred), link)
+                    found.setdefault(replace(link, name=""), link)
     return tuple(found.values())
 
 
@@ -50,7 +51,7 @@ def _link(
     parent = next((table for table in (key.table, key.root) if table in tables), None)
     if parent is None or not _all_have(sides, child, key.columns) or not _all_have(sides, parent, key.referred):
         return
-    yield Link(key.name, child, parent, key.columns, key.referred)
+    yield Link(key.name, child, parent, key.columns, key.referred, key.of_periods)
 
 
 def _all_have(sides: Sequence[Mapping[TableName, Shape]], table: TableName, columns: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 from pgpull.errors import UsageError
 
@@ -186,6 +187,22 @@ class Trigger:
     on_delete: bool = False
 
 
+class Referring(Protocol):
+    """By what rows refer to others: a foreign key, seen from either end."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that refer."""
+
+    @property
+    def referred(self) -> tuple[str, ...]:
+        """Those that are referred to, in the order of ``columns``."""
+
+    @property
+    def of_periods(self) -> bool:
+        """Whether the last of either are periods: the child's lies in those of its parents together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A foreign key that refers to the table, and the table that has it."""
@@ -199,6 +216,7 @@ class Reference:
     columns: tuple[str, ...]
     referred: tuple[str, ...]
     """The columns that are referred to, in the order of ``columns``."""
+    of_periods: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +234,7 @@ class ForeignKey:
     """``pg_class.relkind`` of the table that it refers to."""
     columns: tuple[str, ...]
     referred: tuple[str, ...]
+    of_periods: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,13 +166,14 @@ _TREE: Final = """
         UNION SELECT t.oid, t.oid FROM unnest(%(oids)s::oid[]) AS t (oid)
     )"""
 
-_COLUMN_NAMES: Final = """
+_ENDS: Final = """
            ARRAY(SELECT a.attname FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.conrelid AND a.attnum = k.attnum
                   ORDER BY k.place)::text[],
            ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
-                  ORDER BY k.place)::text[]"""
+                  ORDER BY k.place)::text[],
+           coalesce(to_jsonb(r) ->> 'conperiod', 'false') = 'true'   -- there since PostgreSQL 18"""
 
 
 # Those of its partitions too, unless they have them for their root, whose own stands for them.
@@ -194,7 +195,7 @@ TRIGGERS: Final = SQL(f"""{_TREE}
 # Foreign keys that refer to it or to one of its partitions. Those that partitions have for their root are the
 # root's; but what refers to the root refers to a partition that stands alone.
 REFERENCES: Final = SQL(f"""{_TREE}
-    SELECT tree.root, r.conname, n.nspname, c.relname, root_in.nspname, root.relname, c.relkind,{_COLUMN_NAMES}
+    SELECT tree.root, r.conname, n.nspname, c.relname, root_in.nspname, root.relname, c.relkind,{_ENDS}
       FROM tree
       JOIN pg_constraint AS r ON r.contype = 'f' AND r.confrelid = tree.oid
       JOIN pg_class AS c ON c.oid = r.conrelid
@@ -213,7 +214,7 @@ REFERENCES: Final = SQL(f"""{_TREE}
 # that is not enforced (PostgreSQL 18) refuses nothing, and may lack its parents.
 FOREIGN_KEYS: Final = SQL(f"""{_TREE}
     SELECT tree.root, r.conname, mine_in.nspname, mine.relname, n.nspname, c.relname,
-           root_in.nspname, root.relname, c.relkind,{_COLUMN_NAMES}
+           root_in.nspname, root.relname, c.relkind,{_ENDS}
       FROM tree
       JOIN pg_constraint AS r ON r.contype = 'f' AND r.conrelid = tree.oid
       JOIN pg_class AS mine ON mine.oid = r.conrelid

@@ -49,10 +49,11 @@ FOREIGN_KEYS: Final = _TABLES + SQL("""
            ARRAY(SELECT a.attname FROM unnest(r.confkey) WITH ORDINALITY AS k (attnum, place)
                    JOIN pg_attribute AS a ON a.attrelid = r.confrelid AND a.attnum = k.attnum
                   ORDER BY k.place)::text[],
-           r.convalidated
+           r.convalidated,
+           coalesce(to_jsonb(r) ->> 'conperiod', 'false') = 'true'       -- there since PostgreSQL 18
       FROM tables
       JOIN pg_constraint AS r ON r.conrelid = tables.oid AND r.contype = 'f'
-           AND coalesce(to_jsonb(r) ->> 'conenforced', 'true') = 'true'  -- there since PostgreSQL 18
+           AND coalesce(to_jsonb(r) ->> 'conenforced', 'true') = 'true'  -- likewise
       JOIN pg_class AS c ON c.oid = r.confrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      ORDER BY r.conname

@@ -11,6 +11,7 @@ from pgpull.model import Plan
 from pgpull.shapes import Reference, TableName
 from pgpull.sql.comparing import DIFFERING, EXTRA, STATE
 from pgpull.sql.parts import listed, name_of, outside, rows_of, scope_of
+from pgpull.sql.referring import refers, with_parts
 
 PLACE: Final = "pgpull place"
 PART: Final = "pgpull part"
@@ -62,8 +63,8 @@ def keep_referred(plan: Plan, reference: Reference, goes: Plan | None) -> Compos
         extra=extra(plan),
         rows=rows_of(plan.target),
         same=_same_as_extra(plan, "t", "s"),
-        child=_child(reference),
-        refers=_refers(reference, "c", "t"),
+        child=with_parts(reference.table, reference.kind),
+        refers=refers(reference, "c", "t"),
         stays=stays,
     )
 
@@ -130,20 +131,7 @@ def any_referring(plan: Plan, reference: Reference, emptied: Plan | None) -> Com
     ).format(
         parents=rows_of(plan.target),
         scope=scope_of(plan, plan.target),
-        child=_child(reference),
+        child=with_parts(reference.table, reference.kind),
         stays=stays,
-        refers=_refers(reference, "c", "p"),
-    )
-
-
-def _child(reference: Reference) -> Composable:
-    """The table that has a foreign key, with its partitions; those that inherit have keys of their own."""
-    return (SQL("") if reference.kind == "p" else SQL("ONLY ")) + name_of(reference.table)
-
-
-def _refers(reference: Reference, child: str, parent: str) -> Composed:
-    """The condition that one row refers to another."""
-    return SQL(" AND ").join(
-        SQL("{} = {}").format(Identifier(child, own), Identifier(parent, theirs))
-        for own, theirs in zip(reference.columns, reference.referred, strict=True)
+        refers=refers(reference, "c", "p"),
     )

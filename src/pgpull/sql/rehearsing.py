@@ -13,6 +13,7 @@ from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
 from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, scope_of, verbatim
 from pgpull.sql.pruning import is_not_extra
+from pgpull.sql.referring import filled, lacks, with_parts
 from pgpull.sql.relating import to_move
 
 TRIAL: Final = TableName("pg_temp", "pgpull_trial")
@@ -210,21 +211,12 @@ def drop_orphans(plan: Plan, key: ForeignKey, coming: TableName | None = None) -
         key: by which they refer to their parents.
         coming: the parents' table, where rows of it would come in before.
     """
-    given = SQL(" AND ").join(SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns)
-
-    def parent(table: Composable) -> Composed:
-        same = SQL(" AND ").join(
-            SQL("p.{} = s.{}").format(Identifier(theirs), Identifier(own))
-            for own, theirs in zip(key.columns, key.referred, strict=True)
-        )
-        return SQL("EXISTS (SELECT FROM {} AS p WHERE {})").format(table, same)
-
-    known = parent(_stays(plan) if key.table == plan.table else name_of(key.table))
+    known: list[Composable] = [with_parts(key.table, key.kind)]
     if key.table == plan.table:
-        known = SQL("({} OR {})").format(known, parent(_TRIAL))
+        known = [_stays(plan), _TRIAL]
     if coming is not None:
-        known = SQL("({} OR {})").format(known, parent(Identifier("pg_temp", _coming(coming))))
-    return SQL("DELETE FROM {} AS s WHERE {} AND NOT {}").format(_TRIAL, given, known)
+        known.append(Identifier("pg_temp", _coming(coming)))
+    return SQL("DELETE FROM {} AS s WHERE {} AND {}").format(_TRIAL, filled(key, "s"), lacks(key, "s", known))
 
 
 def drop_homeless(partitions: Sequence[str]) -> Composed:

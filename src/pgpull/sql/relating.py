@@ -15,6 +15,7 @@ from pgpull.relations import Link
 from pgpull.shapes import Shape
 from pgpull.sql.comparing import THEIRS, keyed
 from pgpull.sql.parts import listed, outside, rows_of, same_key, scope_of, verbatim
+from pgpull.sql.referring import filled, refers
 
 _ROUND = Identifier("pgpull round")
 _DOWN = Identifier("pgpull down")
@@ -72,16 +73,13 @@ def copy_related(link: Link, rows: Composed, to: Plan, *, up: bool) -> Composed:
         to: the plan of the table at the other end.
         up: whether that is the parent's.
     """
-    own, other = (link.columns, link.referred) if up else (link.referred, link.columns)
     everywhere = to.request.only_related
-    if up and everywhere and set(link.referred) == set(to.keys):
-        return _copy(to, _as_keys(link, to), SQL("({}) AS f WHERE {}").format(rows, _filled(link)))
+    if up and everywhere and not link.of_periods and set(link.referred) == set(to.keys):
+        return _copy(to, _as_keys(link, to), SQL("({}) AS f WHERE {}").format(rows, filled(link, "f")))
     there = SQL("SELECT {} FROM {}").format(_readable(to.source), rows_of(to.source))
     if not everywhere:
         there += outside(to.request.scope, to.source, to.request.timezone)
-    joined = SQL(" AND ").join(
-        SQL("f.{} = t.{}").format(Identifier(one), Identifier(two)) for one, two in zip(own, other, strict=True)
-    )
+    joined = refers(link, "f", "t") if up else refers(link, "t", "f")
     return _copy(to, listed(to.keys, "t"), SQL("({}) AS f JOIN ({}) AS t ON {}").format(rows, there, joined))
 
 
@@ -98,10 +96,6 @@ def _as_keys(link: Link, to: Plan) -> Composed:
     return SQL(", ").join(
         SQL("f.{}::{}").format(Identifier(refers[name]), verbatim(types[name])) for name in to.keys
     )
-
-
-def _filled(link: Link) -> Composed:
-    return SQL(" AND ").join(SQL("f.{} IS NOT NULL").format(Identifier(name)) for name in link.columns)
 
 
 # --- to the target ---------------------------------------------------------------------------------------

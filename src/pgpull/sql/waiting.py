@@ -9,7 +9,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import OnConflict, Plan, Tie
 from pgpull.sql import STAGE, insert_missing, update_changed
-from pgpull.sql.parts import listed, name_of, rows_of, same_key
+from pgpull.sql.parts import listed, rows_of, same_key
+from pgpull.sql.referring import filled, lacks, refers, with_parts
 
 
 def waiting(place: int) -> Identifier:
@@ -77,14 +78,10 @@ def _unless_settled(plan: Plan) -> Composable:
 def _lacks(plan: Plan, tie: Tie, elsewhere: Sequence[Composable] = ()) -> Composed:
     """The condition that the row ``s`` refers to one that is neither in the table nor elsewhere."""
     key = tie.key
-    table = (SQL("") if key.kind == "p" else SQL("ONLY ")) + name_of(key.table)
-    conditions = [SQL("s.{} IS NOT NULL").format(Identifier(name)) for name in key.columns]
-    for parents in (table, *elsewhere):
-        refers = _same(key.referred, "p", key.columns, "s")
-        conditions.append(SQL("NOT EXISTS (SELECT FROM {} AS p WHERE {})").format(parents, refers))
+    parents = [with_parts(key.table, key.kind), *elsewhere]
     if plan.place in tie.parents:
-        itself = _same(key.columns, "s", key.referred, "s")
-        conditions.append(SQL("({}) IS NOT TRUE").format(itself))
+        parents.append(SQL("(SELECT {})").format(listed(key.referred, "s")))  # a row may refer to itself
+    conditions = [filled(key, "s"), lacks(key, "s", parents)]
     if updates(plan):  # an update that leaves the reference as it is needs no parent
         unchanged = SQL(" AND ").join(
             SQL("t.{0} IS NOT DISTINCT FROM s.{0}").format(Identifier(name)) for name in key.columns
@@ -95,13 +92,6 @@ def _lacks(plan: Plan, tie: Tie, elsewhere: Sequence[Composable] = ()) -> Compos
             )
         )
     return SQL("({})").format(SQL(" AND ").join(conditions))
-
-
-def _same(ones: Iterable[str], one: str, others: Iterable[str], other: str) -> Composed:
-    return SQL(" AND ").join(
-        SQL("{} = {}").format(Identifier(one, name), Identifier(other, referred))
-        for name, referred in zip(ones, others, strict=True)
-    )
 
 
 def index(plan: Plan, columns: Sequence[str]) -> Composed:
@@ -168,7 +158,7 @@ def _step(plan: Plan, number: int, tie: Tie, parent: int) -> Composed:
         number=number,
         parents=waiting(parent),
         waiting=waiting(plan.place),
-        refers=_same(tie.key.referred, "lost", tie.key.columns, "s"),
+        refers=refers(tie.key, "s", "lost"),
         parent=parent,
         lacks=_lacks(plan, tie),
     )
