@@ -119,6 +119,17 @@ def test_rows_without_columns_and_columns_without_rows_come_back(tmp_path: Path)
     assert parquet.read_schema(tmp_path / "rows.parquet").names == [column.name for column in TYPED]
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_wide_rows_come_back_a_few_megabytes_at_a_time(tmp_path: Path, ours: bool) -> None:
+    rows = b"".join(b"%d,%0100000d\n" % (n, n) for n in range(300))
+    _parquet(tmp_path, rows, [_column("int4"), _column("text")])
+    if not ours:
+        parquet.write_table(parquet.read_table(tmp_path / "rows.parquet"), tmp_path / "rows.parquet")
+    pieces = list(to_csv(tmp_path / "rows.parquet", 300))
+    assert _values(b"".join(pieces)) == rows
+    assert max(map(len, pieces)) < 10_000_000
+
+
 def test_text_that_is_not_utf_8_asks_for_csv_and_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="UTF-8") as caught:
         _parquet(tmp_path, b"secret\xff\n", [_column("text")])

@@ -27,9 +27,9 @@ _WIDEST_DECIMAL: Final = 38
 _FRACTION: Final = r"\.?0*$"
 
 _ROWS_AT_ONCE: Final = 8192
-"""On the way back: some megabytes of wide rows."""
 
 _BLOCK: Final = 8 * 1024 * 1024
+"""Bytes: what is read of a CSV file at once, and about what rows on their way back take."""
 
 Arrow = Any
 """What is pyarrow's: it has no types of its own that a checker could read."""
@@ -181,7 +181,13 @@ def _write(columns: Sequence[Arrow], names: Sequence[str], file: Path, compressi
     from pyarrow import parquet
 
     table = arrow.Table.from_arrays(columns, names=list(names))
-    parquet.write_table(table, file, compression=compression or "none")
+    parquet.write_table(
+        table,
+        file,
+        compression=compression or "none",
+        # a page is full only after so many values (1024 if nothing is said), and is read as a whole
+        write_batch_size=_rows_at_once(table.nbytes, len(table)),
+    )
 
 
 def retype(file: Path, as_text: Collection[str], compression: Compression | None) -> None:
@@ -216,18 +222,31 @@ def to_csv(file: Path | IO[bytes], rows: int) -> Iterator[bytes]:
     import pyarrow as arrow
     from pyarrow import csv, parquet
 
-    whole = parquet.ParquetFile(file)
+    whole = parquet.ParquetFile(file, buffer_size=_BLOCK)
     if not len(whole.schema_arrow):
         yield b"\n" * rows
         return
     how = csv.WriteOptions(include_header=False, quoting_style="needed")
-    for batch in whole.iter_batches(batch_size=_ROWS_AT_ONCE):
+    for batch in _batches(whole):
         texts = [_text(arrow.chunked_array([column])) for column in batch.columns]
         made = BytesIO()
         csv.write_csv(
             arrow.Table.from_arrays(texts, names=[str(place) for place in range(len(texts))]), made, how
         )
         yield made.getvalue()
+
+
+def _batches(whole: Arrow) -> Iterator[Arrow]:
+    """Yield the rows some at a time: fewer, the wider they are."""
+    for number in range(whole.num_row_groups):
+        group = whole.metadata.row_group(number)
+        some = _rows_at_once(group.total_byte_size, group.num_rows)
+        yield from whole.iter_batches(batch_size=some, row_groups=[number])
+
+
+def _rows_at_once(size: int, rows: int) -> int:
+    """Return how many rows take about a block, where so many take that many bytes."""
+    return min(max(_BLOCK * rows // max(size, 1), 1), _ROWS_AT_ONCE)
 
 
 def _text(values: Arrow) -> Arrow:
