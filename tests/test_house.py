@@ -13,7 +13,7 @@ SOURCE = Path(pgpull.__file__).parent
 # From the ground up; a module imports only from floors below its own.
 FLOORS = [
     {"errors", "inheriting", "starting"},
-    {"asking", "bastions", "embedded", "outlets"},
+    {"asking", "bastions", "embedded", "nearby", "outlets"},
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"masking"},
     {"manners", "model", "relations"},
@@ -43,7 +43,7 @@ FLOORS = [
     {"stretching"},
     {"calling", "checking", "diffing", "rehearsing", "surveying"},
     {"json_facts", "retrying", "seeding", "wording"},
-    {"logfile", "motion", "picture"},
+    {"config_file", "logfile", "motion", "picture"},
     {"reporting", "settings"},
     {"completing", "manual"},
     {"options"},

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pgpull import PlanError, Report, SettingsError, UsageError, diff, pull
+from pgpull.config_file import recipes as read_settings
 from pgpull.model import Job, Method
 from pgpull.recipe_file import read
 from pgpull.recipes import Entry, Recipes
 from pgpull.requesting import make_request
-from pgpull.settings import recipes as read_settings
 from pgpull.shapes import TableName, TablePattern
 from tests.conftest import MakePair
 from tests.support import Pair

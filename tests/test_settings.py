@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pgpull.config_file import recipes
 from pgpull.errors import SettingsError
-from pgpull.settings import load, load_target, recipes, seen_target
+from pgpull.settings import load, load_target, seen_target
 
 LOCAL = "LOCAL_DB_URL=postgresql://localhost/app\n"
 

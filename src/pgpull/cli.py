@@ -15,6 +15,7 @@ from pgpull.archives import Compression
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
 from pgpull.commands import checks, compares, exports, looks, pulls, retries
+from pgpull.config_file import recipes
 from pgpull.diffing import Matter
 from pgpull.dispatching import Asked, Loading, Retry, failed
 from pgpull.errors import PgpullError, UsageError
@@ -27,7 +28,6 @@ from pgpull.periods import Unit
 from pgpull.places import place_of
 from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
-from pgpull.settings import recipes
 from pgpull.surveying import Question, make_question
 
 _HELP = {"help_option_names": ["-h", "--help"]}

@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pgpull import settings
+from pgpull import config_file, settings
 from pgpull.recipes import Offer
 from pgpull.sql.catalog import NAMES
 
@@ -53,7 +53,7 @@ def zones(incomplete: str) -> list[str]:
 
 def _offers(ctx: Any) -> tuple[Offer, ...]:
     try:
-        return settings.recipes(_path(ctx, "config")).offers
+        return config_file.recipes(_path(ctx, "config")).offers
     except Exception:
         return ()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pgpull.calling import check_sides, run, run_export
 from pgpull.checking import Inspection, checkup_of
+from pgpull.config_file import recipes
 from pgpull.diffing import Matter, differences
 from pgpull.endpoints import Endpoint
 from pgpull.errors import PgpullError, UsageError
@@ -26,7 +27,7 @@ from pgpull.rejecting import RejectsFile
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
 from pgpull.retrying import retry
-from pgpull.settings import load, load_source, load_target, recipes
+from pgpull.settings import load, load_source, load_target
 from pgpull.surveying import Question, survey
 
 

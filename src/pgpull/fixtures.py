@@ -26,10 +26,11 @@ import pytest
 from psycopg.sql import Composed
 
 from pgpull import embedded
+from pgpull.config_file import recipes
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PgpullError
 from pgpull.seeding import Prepare, Seed, seed_of
-from pgpull.settings import load_source, mask_key, recipes
+from pgpull.settings import load_source, mask_key
 from pgpull.sql import databases
 
 _FOR_TESTS: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pgpull import reading, settings
+from pgpull import config_file, reading
 from pgpull.archives import MANIFEST, ArchivedTable, is_foreign
 from pgpull.errors import PgpullError, PlanError, SettingsError
 from pgpull.exposed import unruled
@@ -61,7 +61,7 @@ def wrong(files: Iterable[Path], *, masked: bool = False) -> Iterator[PgpullErro
 
 def _wrong_config(file: Path) -> Iterator[PgpullError]:
     try:
-        settings.recipes(file)
+        config_file.recipes(file)
     except SettingsError as error:
         yield error
 
@@ -79,7 +79,7 @@ def _wrong_archive(folder: Path, masked: bool) -> Iterator[PgpullError]:
     try:
         with reading.whole(folder) as archive:
             tables = archive.manifest.tables if masked else ()
-        rules = settings.recipes().masks if masked else NO_MASKS
+        rules = config_file.recipes().masks if masked else NO_MASKS
         bare = [(table, _bare(table, rules)) for table in tables]
     except PgpullError as error:
         yield error

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pgpull import completing
+from pgpull.config_file import recipes
 from pgpull.errors import UsageError
 from pgpull.manners import Manners
 from pgpull.model import DEFAULT_BATCH_ROWS, DEFAULT_MAX_DELETE, Job, OnConflict, Request, Wanted
@@ -16,7 +17,6 @@ from pgpull.pages import ALONG, HELP, OUTPUT, ROWS, SAFETY, SERVER, SETTINGS, WR
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.recipes import Entry
 from pgpull.rehearsing import DEFAULT_EXAMPLES
-from pgpull.settings import recipes
 from pgpull.shapes import TableName, TablePattern
 
 

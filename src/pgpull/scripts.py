@@ -7,13 +7,13 @@ with starting():
     from pgpull.calling import pull
     from pgpull.cli import pull as pull_any_table
     from pgpull.cli import script, single
+    from pgpull.config_file import recipes
     from pgpull.dispatching import ByFiles
     from pgpull.errors import UsageError
     from pgpull.model import Request
     from pgpull.options import Options, rows
     from pgpull.results import Report
     from pgpull.settings import load as settings
-    from pgpull.settings import recipes
     from pgpull.surveying import Question
 
 __all__ = [

@@ -6,9 +6,9 @@ What stands in the .env file comes first; the environment fills in what is missi
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -21,7 +21,7 @@ from pgpull.asking import printed
 from pgpull.bastions import Bastion
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.errors import SettingsError, UnsafeTarget
-from pgpull.recipes import Recipes
+from pgpull.nearby import is_readable, read_text, upwards
 from pgpull.resolving import resolve
 
 MASK_KEY: Final = "PGPULL_MASK_KEY"
@@ -51,7 +51,7 @@ class _Group(BaseSettings):
     prefix: ClassVar[str]
 
 
-class _Way(_Group):
+class _Ssh(_Group):
     """How the server is reached, if not directly."""
 
     prefix: ClassVar[str] = "SERVER"
@@ -122,46 +122,37 @@ def load(env_file: Path | None = None) -> Settings:
     Raises:
         SettingsError: the settings are incomplete, contradict each other, or cannot be read.
     """
-    file = env_file or _found()
-    values = _read(file) if file else {}
-    where = f"{file} and the environment" if file else "no .env file, and the environment"
-    return Settings(
-        source=_source(values, where),
-        target=_target(_group(_Local, values), where, (file or Path(".env")).parent),
-    )
+    env = _EnvFile.read(env_file)
+    return Settings(source=_source(env), target=_target(env))
 
 
 def load_source(env_file: Path | None = None) -> Endpoint:
-    """Read where the server is, for who has no use for local's settings; see :func:`load`."""
-    file = env_file or _found()
-    where = f"{file} and the environment" if file else "no .env file, and the environment"
-    return _source(_read(file) if file else {}, where)
+    """Read where the server is, for a caller that has no use for local's settings; see :func:`load`."""
+    return _source(_EnvFile.read(env_file))
 
 
 def load_target(env_file: Path | None = None) -> Endpoint:
-    """Read the settings of the local side alone, for who has no use for the server's; see :func:`load`.
+    """Read the settings of local alone, for a caller that has no use for the server's; see :func:`load`.
 
     Raises:
         UnsafeTarget: they are the server's, which nobody asks whether it is another database.
     """
-    file = env_file or _found()
-    values = _read(file) if file else {}
-    where = f"{file} and the environment" if file else "no .env file, and the environment"
-    target = _target(_group(_Local, values), where, (file or Path(".env")).parent)
-    if _is_servers(target, values):
+    env = _EnvFile.read(env_file)
+    target = _target(env)
+    if _is_servers(target, env):
         raise UnsafeTarget(
             f"local is set to the server's own database: {target}", "check LOCAL_DB_URL and SERVER_DB_URL"
         )
     return target
 
 
-def _is_servers(target: Endpoint, values: Mapping[str, str]) -> bool:
+def _is_servers(target: Endpoint, env: _EnvFile) -> bool:
     """Whether the server's settings name the same place, as far as they can be told from here."""
     try:
-        side = _group(_Server, values)
-        if side.url_command or _group(_Way, values).ssh:  # a bastion's localhost is another
+        side = _group(_Server, env)
+        if side.url_command or _group(_Ssh, env).ssh:  # a bastion's localhost is another
             return False
-        server = _endpoint(side, "the server", "")
+        server = _endpoint(side, "the server", env)
     except SettingsError:
         return False
     place = _place(target)
@@ -177,80 +168,22 @@ def _place(endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def seen_target(env_file: Path | None = None) -> Endpoint | None:
-    """Read where local is, for who only glances at it: no server is started, and no command is run.
+    """Read where local is, for a caller that only glances at it: no server is started, no command is run.
 
     Returns:
         None where local is an embedded Postgres that does not run, or a command prints its URL or password.
     """
-    file = env_file or _found()
-    side = _group(_Local, _read(file) if file else {})
-    folder = _embedded_folder(side, (file or Path(".env")).parent)
+    env = _EnvFile.read(env_file)
+    side = _group(_Local, env)
+    folder = _embedded_folder(side, env.folder)
     if side.url_command or side.password_command or (folder and not embedded.is_running(folder)):
         return None
-    return _target(side, "", (file or Path(".env")).parent)
+    return _target(env)
 
 
-def recipes(config: Path | None = None) -> Recipes:
-    """Read ``pgpull.toml``, or ``[tool.pgpull]`` of a ``pyproject.toml``.
-
-    Args:
-        config: the file; else the first one found from the working directory upwards, if any.
-
-    Raises:
-        SettingsError: it cannot be read, or holds what makes no sense.
-    """
-    path = config or _found_config()
-    if path is None:
-        return Recipes()
-    from pgpull.recipe_file import read  # its models take a while to make: only who has a file waits for them
-
-    try:
-        return read(path, path.read_text(encoding="utf-8-sig"))  # Windows' editors begin with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(
-            f"the file {path} cannot be read: {why}",
-            "name one with --config FILE; docs/recipes.md shows what it may hold",
-        ) from None
-
-
-def _found_config() -> Path | None:
-    for folder in _upwards():
-        if _is_file(folder / "pgpull.toml"):
-            return folder / "pgpull.toml"
-        if _holds_ours(folder / "pyproject.toml"):
-            return folder / "pyproject.toml"
-    return None
-
-
-def _is_file(path: Path) -> bool:
-    """Whether something can be read there: a file, or a pipe, as a password manager's .env is."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
-
-
-def _upwards() -> Sequence[Path]:
-    """Return the working directory and those above it; none where it is gone, or nobody may look at it."""
-    try:
-        here = Path.cwd()
-    except OSError:
-        return ()
-    return (here, *here.parents)
-
-
-def _holds_ours(project: Path) -> bool:
-    try:
-        text = project.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):  # there is none, or it is not ours to complain of
-        return False
-    if "pgpull" not in text:
-        return False
-    from pgpull.recipe_file import holds_ours
-
-    return holds_ours(text)
+def mask_key(env_file: Path | None = None) -> str:
+    """Read the key that masks depend on, for a caller that has a source of its own; empty if there is none."""
+    return _mask_key(_EnvFile.read(env_file))
 
 
 def environment_without_databases() -> dict[str, str]:
@@ -259,19 +192,28 @@ def environment_without_databases() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-def _found() -> Path | None:
-    return next((folder / ".env" for folder in _upwards() if _is_file(folder / ".env")), None)
+@dataclass(frozen=True, slots=True)
+class _EnvFile:
+    """What the .env file says; nothing where there is none."""
+
+    values: Mapping[str, str] = field(repr=False)
+    looked_in: str
+    """Where all settings are looked for, for a message."""
+    folder: Path
+    """What paths in it start from."""
+
+    @classmethod
+    def read(cls, path: Path | None) -> _EnvFile:
+        file = path or next((folder / ".env" for folder in upwards() if is_readable(folder / ".env")), None)
+        if file is None:
+            return cls({}, "no .env file, and the environment", Path())
+        return cls(_values(file), f"{file} and the environment", file.parent)
 
 
-def _read(file: Path) -> dict[str, str]:
+def _values(file: Path) -> dict[str, str]:
     """Read a .env file as it stands: a password may hold ``${``, so nothing is expanded."""
-    try:
-        with file.open(encoding="utf-8-sig") as stream:
-            bindings = list(parse_stream(stream))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        hint = "name one with --env-file: lines of NAME=value, as in .env.example"
-        raise SettingsError(f"the settings file {file} cannot be read: {why}", hint) from None
+    hint = "name one with --env-file: lines of NAME=value, as in .env.example"
+    bindings = list(parse_stream(StringIO(read_text(file, "the settings file", hint))))
     for binding in bindings:
         if binding.error:
             raise SettingsError(
@@ -284,9 +226,9 @@ def _read(file: Path) -> dict[str, str]:
 _Kind = TypeVar("_Kind", bound=_Group)
 
 
-def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
+def _group(kind: type[_Kind], env: _EnvFile) -> _Kind:
     names = {field: f"{kind.prefix}_{field.upper()}" for field in kind.model_fields}
-    given: dict[str, Any] = {field: values[name] for field, name in names.items() if name in values}
+    given: dict[str, Any] = {field: env.values[name] for field, name in names.items() if name in env.values}
     try:
         return kind(**given)
     except ValidationError as error:
@@ -298,25 +240,20 @@ def _group(kind: type[_Kind], values: Mapping[str, str]) -> _Kind:
         ) from error
 
 
-def _source(values: Mapping[str, str], where: str) -> Endpoint:
-    reached = _through(_group(_Way, values), _endpoint(_group(_Server, values), "the server", where))
-    return replace(reached, mask_key=_mask_key(values))
+def _source(env: _EnvFile) -> Endpoint:
+    reached = _through(_group(_Ssh, env), _endpoint(_group(_Server, env), "the server", env))
+    return replace(reached, mask_key=_mask_key(env))
 
 
-def mask_key(env_file: Path | None = None) -> str:
-    """Read the key that masks hang on, for who knows where the server is; empty if there is none."""
-    file = env_file or _found()
-    return _mask_key(_read(file) if file else {})
+def _mask_key(env: _EnvFile) -> str:
+    return env.values.get(MASK_KEY) or os.environ.get(MASK_KEY, "")
 
 
-def _mask_key(values: Mapping[str, str]) -> str:
-    return values.get(MASK_KEY) or os.environ.get(MASK_KEY, "")
-
-
-def _target(side: _Side, where: str, folder: Path) -> Endpoint:
-    if home := _embedded_folder(side, folder):
+def _target(env: _EnvFile) -> Endpoint:
+    side = _group(_Local, env)
+    if home := _embedded_folder(side, env.folder):
         return replace(parse_url(embedded.start(home), "LOCAL_DB_URL"), private=True)
-    return _endpoint(side, "local", where)
+    return _endpoint(side, "local", env)
 
 
 def _embedded_folder(side: _Side, folder: Path) -> Path | None:
@@ -336,7 +273,7 @@ def _embedded_folder(side: _Side, folder: Path) -> Path | None:
         ) from None
 
 
-def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
+def _endpoint(side: _Side, what: str, env: _EnvFile) -> Endpoint:
     command = f"{side.prefix}_URL_COMMAND"
     if side.url_command and side.url:
         raise SettingsError(f"{side.prefix}_URL and {command} are both set", "keep one of the two")
@@ -347,7 +284,8 @@ def _endpoint(side: _Side, what: str, where: str) -> Endpoint:
     parts = side.parts()
     if "host" not in parts and not (parts and ("PGHOST" in os.environ or "PGSERVICE" in os.environ)):
         raise SettingsError(
-            f"{what} is not set: neither {side.prefix}_URL nor {side.prefix}_HOST is there (looked in {where})",
+            f"{what} is not set: neither {side.prefix}_URL nor {side.prefix}_HOST is there"
+            f" (looked in {env.looked_in})",
             "copy .env.example to .env and fill it in; no databases at hand? try: pgpull demo",
         )
     return _asking(side, Endpoint(parts), f"{side.prefix}_PASSWORD")
@@ -363,9 +301,9 @@ def _asking(side: _Side, endpoint: Endpoint, what: str) -> Endpoint:
     return replace(endpoint, password_command=side.password_command or "")
 
 
-def _through(way: _Way, endpoint: Endpoint) -> Endpoint:
+def _through(ssh: _Ssh, endpoint: Endpoint) -> Endpoint:
     """Let the way to an endpoint lead through a bastion, if there is one."""
-    return replace(endpoint, bastion=Bastion.parse(way.ssh, way.ssh_options)) if way.ssh else endpoint
+    return replace(endpoint, bastion=Bastion.parse(ssh.ssh, ssh.ssh_options)) if ssh.ssh else endpoint
 
 
 def _filled_in(side: _Side, url: str, what: str) -> Endpoint:
