@@ -113,6 +113,32 @@ def test_rows_may_have_other_columns_from_line_to_line(refused: Pair) -> None:
     assert refused.target("select v, n from t where id > 6 order by id") == [("x", None), (None, 1)]
 
 
+def test_of_a_row_that_several_pulls_refused_the_last_line_counts(refused: Pair) -> None:
+    refused.source("update t set j = '{\"n\": 2}' where id = 2")
+    pull("t", source=refused.source_url, target=refused.target_url)
+    assert len(REJECTS.read_text().splitlines()) == 4
+    assert retried(refused).tally == Tally(2, failed=2)  # and all lines of rows that are refused again stay
+    assert len(REJECTS.read_text().splitlines()) == 4
+    refused.target("alter table t drop constraint t_v_check")
+    assert retried(refused).tally == Tally(2, inserted=2)
+    assert refused.same("t")
+    assert not REJECTS.exists()
+
+
+def test_rows_without_a_key_come_as_often_as_the_last_pull_refused_them(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (v text)", target_schema="create table t (v text check (v <> 'bad'))"
+    )
+    pair.source("insert into t values ('bad'), ('good'), ('bad')")
+    for _ in range(2):
+        pull("t", source=pair.source_url, target=pair.target_url)
+    pair.source("insert into t values ('bad')")
+    pull("t", source=pair.source_url, target=pair.target_url, where="v <> 'good'")
+    pair.target("alter table t drop constraint t_v_check")
+    assert retried(pair).tally == Tally(3, inserted=3)
+    assert pair.same("t")
+
+
 def test_several_tables_come_in_the_order_of_their_foreign_keys(make_pair: MakePair) -> None:
     pair = make_pair(
         schema="""create table p (id int primary key, v int);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgpull.errors import UsageError
@@ -22,6 +22,21 @@ class Correction:
     table: TableName
     values: Mapping[str, bytes | None]
     """Each column's value as Postgres writes it."""
+    run: str = ""
+    """Which pull refused it; of no meaning but that lines of one run have the same."""
+
+    def row(self, shape: Shape) -> tuple[object, ...]:
+        """Return what tells its row from others: the values of a key, or all where the table has none."""
+        key = self._key(shape)
+        names = key or tuple(sorted(self.values))
+        return (self.table, names, *(self.values[name] for name in names))
+
+    def has_key(self, shape: Shape) -> bool:
+        """Tell whether it holds the values of a key."""
+        return bool(self._key(shape))
+
+    def _key(self, shape: Shape) -> tuple[str, ...]:
+        return next((key.columns for key in shape.keys if self.values.keys() >= set(key.columns)), ())
 
 
 def corrections(lines: Iterable[bytes]) -> Iterator[Correction]:
@@ -49,7 +64,7 @@ def _correction(number: int, line: bytes) -> Correction:
         table = TableName.parse(str(found.get("table", "")))
     except UsageError as error:
         raise UsageError(f"line {number} names no table: {found.get('table')!r:.60}", _HINT) from error
-    return Correction(number, line, table, dict(_values(number, found)))
+    return Correction(number, line, table, dict(_values(number, found)), str(found.get("run", "")))
 
 
 def _values(number: int, found: Mapping[str, object]) -> Iterator[tuple[str, bytes | None]]:
@@ -104,6 +119,22 @@ def check(found: Iterable[Correction], shapes: Mapping[TableName, Shape]) -> Non
                 raise UsageError(
                     f"line {each.number}: local's {each.table} has no column {name}", f"its columns: {names}"
                 )
+
+
+def that_count(found: Sequence[Correction], shapes: Mapping[TableName, Shape]) -> list[Correction]:
+    """Leave out what later lines stand for: a file has a row once for each pull that refused it.
+
+    Of the lines with one key the last counts. Where there is no key, equal rows may be several: as many as the
+    last run refused that refused any.
+    """
+    last = {each.row(shapes[each.table]): each for each in found}
+
+    def counts(each: Correction) -> bool:
+        shape = shapes[each.table]
+        newest = last[each.row(shape)]
+        return each is newest or (not each.has_key(shape) and each.run == newest.run)
+
+    return [each for each in found if counts(each)]
 
 
 def in_rounds(found: Iterable[Correction]) -> list[dict[TableName, list[Correction]]]:

@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -201,6 +202,7 @@ class RejectsFile:
         """The length of the file before this run."""
         self._written = 0
         """How much longer this run has made it."""
+        self._run = datetime.now(UTC).isoformat()
 
     def __enter__(self) -> Self:
         """Make sure that there is a place for it, as far as can be told before there is a row to write.
@@ -259,7 +261,7 @@ class RejectsFile:
         """
         try:
             self._file = self._file or self._open()
-            self._write(json.dumps(_record(reject), ensure_ascii=False) + "\n")
+            self._write(json.dumps({**_record(reject), "run": self._run}, ensure_ascii=False) + "\n")
         except OSError as error:
             raise Stopped(
                 f"the rejects file {self.path} cannot be written: {error.strerror}",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -18,7 +17,7 @@ from sqlalchemy.engine import URL
 from pgpull import catalog
 from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Manifest
 from pgpull.calling import run
-from pgpull.corrections import Correction, check, corrections, in_rounds
+from pgpull.corrections import Correction, check, corrections, in_rounds, that_count
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import UsageError
 from pgpull.listening import Listener
@@ -45,7 +44,7 @@ def retry(
     """Load the rows of a rejects file that somebody corrected, or whose reason is gone.
 
     Rows that are in, or were in already, leave the file; those that are refused again stay, with the new
-    message. A file that is empty then is removed.
+    message. A file that is empty then is removed. Where several pulls have refused a row, its last line counts.
 
     Args:
         rejects: the file, as a pull has written it. No pull and no other retry may be at work on it.
@@ -76,43 +75,65 @@ def retry(
         with closing(open_target(endpoint)) as local:
             shapes = catalog.shapes_of(local, dict.fromkeys(each.table for each in found))
         _check(path, found, shapes)
+        tried = that_count(found, shapes)
+        if older := len(found) - len(tried):
+            how.listener.noticed(f"{older:,} lines are passed over: the same rows come again later in the file")
         again = Path(folder) / "rejects.jsonl"
         with RejectsFile(again, shown=path) as refused:
-            summaries: list[Summary] = []
-            for number, rows in enumerate(in_rounds(found)):
-                summaries.append(how.load(path, Path(folder) / f"{number}", rows, shapes, refused))
-                refused.settle()  # the next round finds none of them again
-        summary = _together(summaries)
-        failed = {failure.table for failure in summary.failures}
-        stay = b"".join(each.text.rstrip(b"\n") + b"\n" for each in found if each.table in failed)
-        _rewrite(path, stay + _less(again, failed))
+            summary = _together(list(how.load_all(path, Path(folder), in_rounds(tried), shapes, refused)))
+        _rewrite(path, _stay(found, tried, summary, again, shapes))
         return summary
 
 
-def _less(again: Path, failed: Collection[TableName]) -> bytes:
-    """Return the lines that were refused again, less those of tables whose lines all stay as they are."""
+def _stay(
+    found: Sequence[Correction],
+    tried: Sequence[Correction],
+    summary: Summary,
+    again: Path,
+    shapes: Mapping[TableName, Shape],
+) -> bytes:
+    """Return the lines that stay.
+
+    All of a table that failed do, as they are; of others the rows that were refused again, with the new
+    message, and before them older lines of such rows: it may be one of these that somebody corrected.
+    """
+    failed = {failure.table for failure in summary.failures}
     lines = again.read_bytes().splitlines(keepends=True) if again.exists() else []
-    return b"".join(line for line in lines if TableName.parse(json.loads(line)["table"]) not in failed)
+    refused = [each for each in corrections(lines) if each.table not in failed]
+    rows = {each.row(shapes[each.table]) for each in refused}
+    numbers = {each.number for each in tried}
+    kept = [
+        each
+        for each in found
+        if each.table in failed or (each.number not in numbers and each.row(shapes[each.table]) in rows)
+    ]
+    return b"".join(each.text.rstrip(b"\n") + b"\n" for each in (*kept, *refused))
 
 
+@dataclass(frozen=True, slots=True)
 class _How:
     """How rows are loaded."""
 
-    def __init__(
-        self,
-        on_conflict: OnConflict,
-        target: Endpoint,
-        allowed: Sequence[str],
-        retries: int,
-        listener: Listener,
-    ) -> None:
-        self._on_conflict = on_conflict
-        self._target = target
-        self._allowed = allowed
-        self._retries = retries
-        self._listener = listener
+    on_conflict: OnConflict
+    target: Endpoint
+    allowed: Sequence[str]
+    retries: int
+    listener: Listener
 
-    def load(
+    def load_all(
+        self,
+        path: Path,
+        folder: Path,
+        rounds: Sequence[Mapping[TableName, Sequence[Correction]]],
+        shapes: Mapping[TableName, Shape],
+        refused: RejectsFile,
+    ) -> Iterator[Summary]:
+        """Load some rows after the other."""
+        for number, rows in enumerate(rounds):
+            yield self._load(path, folder / f"{number}", rows, shapes, refused)
+            refused.settle()  # the next round finds none of them again
+
+    def _load(
         self,
         path: Path,
         folder: Path,
@@ -123,17 +144,17 @@ class _How:
         """Make an archive of some rows, and load it."""
         _make_archive(path, folder, rows, shapes)
         wanted = (
-            Wanted(TablePattern.of(table), make_request(table, on_conflict=self._on_conflict)) for table in rows
+            Wanted(TablePattern.of(table), make_request(table, on_conflict=self.on_conflict)) for table in rows
         )
         with whole(folder) as archive:
             return run(
                 Job(tuple(wanted)),
                 replace(archive, name=f"{path}"),
-                self._target,
+                self.target,
                 rejects=refused,
-                allowed=self._allowed,
-                retries=self._retries,
-                listener=self._listener,
+                allowed=self.allowed,
+                retries=self.retries,
+                listener=self.listener,
             )
 
 
