@@ -795,6 +795,20 @@ def test_a_check_counts_what_looks_personal_and_shows_no_value(people: Pair) -> 
     assert call(PGPULL, "check", "--privacy", **on(people)).returncode == 0
 
 
+def test_a_check_says_of_nothing_that_it_is_masked_which_a_pull_would_send(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table person (id int primary key, birth_date date, profile jsonb)")
+    pair.source(
+        """insert into person values (1, '1970-01-01', '{"contact": {"email": "a@b.example"}, "phone": "1"}'),
+        (2, '1971-01-01', '{"contact": [{"email": 1}]}')"""
+    )
+    toml({"*birth*": "hash", "profile": {"contact.email": "email"}})
+    done = call(PGPULL, "check", "--privacy", "person", **on(pair, PGPULL_MASK_KEY=KEY))
+    shown = " ".join(done.stdout.split())
+    assert "birth_date: is called so, and has a value in 2 of 2 rows; is date and stays as it is" in shown
+    assert "profile: no mask leads to the key contact.*.email in 1 rows, the key phone in 1 rows" in shown
+    assert "the key contact.email in 1 rows; is masked" in shown
+
+
 @pytest.mark.parametrize(
     "words", [("pull", "person"), ("pull", "person", "--dry-run"), ("export", "person", "--to", "a")]
 )

@@ -5,13 +5,16 @@ Rows are counted there, and nothing but counts and names comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from psycopg.sql import Composed
 
 from pgpull.diagnosis import translated
+from pgpull.exposed import is_led_to, is_left_bare, is_named_so, left_bare
 from pgpull.findings import Finding, good, note
-from pgpull.fitting import header, quoted_key
-from pgpull.masking import Kind, MaskRule, looks_personal
+from pgpull.fitting import header, others_for, quoted_key
+from pgpull.masking import Kind, MaskRule, Path, looks_personal, spelled
 from pgpull.model import Request
 from pgpull.sessions import Session
 from pgpull.shapes import Column, Shape
@@ -37,16 +40,14 @@ def found_personal(source: Session, request: Request, shape: Shape) -> Iterator[
         yield good(shape.table, "no column looks personal")
         return
     rows, *counts = _count(source, request, shape, [column.name for column in looked_at])
-    silent = True
-    for number, column in enumerate(looked_at):
-        facts = list(_facts(column, rows, counts[3 * number : 3 * number + 3]))
-        if column.type.base in _DOCUMENTS:
-            facts += _keys(source, request, shape, column)
-        if facts:
-            silent = False
-            yield _finding(request, shape, column, facts)
-    if silent:
-        yield good(shape.table, f"nothing in {rows:,} rows looks personal")
+    found = [
+        finding
+        for number, column in enumerate(looked_at)
+        for finding in _findings(
+            source, request, shape, column, _facts(column, rows, counts[3 * number : 3 * number + 3])
+        )
+    ]
+    yield from found or [good(shape.table, f"nothing in {rows:,} rows looks personal")]
 
 
 def _count(source: Session, request: Request, shape: Shape, columns: Sequence[str]) -> Sequence[int]:
@@ -59,7 +60,7 @@ def _count(source: Session, request: Request, shape: Shape, columns: Sequence[st
 
 def _facts(column: Column, rows: int, counts: Sequence[int]) -> Iterator[str]:
     filled, addresses, numbers = counts
-    if looks_personal(column.name) and column.type.category not in "BE":
+    if is_named_so(column):
         yield f"is called so, and has a value in {filled:,} of {rows:,} rows"
     if column.type.base in _TEXTS and addresses:
         yield f"e-mail addresses in {addresses:,} of {rows:,} rows"
@@ -67,23 +68,55 @@ def _facts(column: Column, rows: int, counts: Sequence[int]) -> Iterator[str]:
         yield f"numbers as telephones, cards and accounts have them in {numbers:,} of {rows:,} rows"
 
 
-def _keys(source: Session, request: Request, shape: Shape, column: Column) -> Iterator[str]:
-    statement = sql.count_keys(shape, column.name, request.scope, request.timezone)
+def _findings(
+    source: Session, request: Request, shape: Shape, column: Column, facts: Iterable[str]
+) -> Iterator[Finding]:
+    """Say what looks personal in a column, and whether it is masked; nothing where nothing does."""
+    rule = request.masks.rule_for(shape.names, column.name)
+    keys, bare = _keys(source, request, shape, column, rule)
+    if bare:
+        [first, *_] = bare
+        hint = f'rule on each in the mask of {quoted_key(column.name)}: "{spelled(first)}" = ..., or "keep"'
+        fact = f"{column.name}: no mask leads to {', '.join(_key_fact(*found) for found in bare.items())}"
+        yield note(shape.table, fact, hint)
+    if facts := [*facts, *(_key_fact(*found) for found in keys.items())]:
+        yield _finding(shape, column, rule, f"{column.name}: {'; '.join(facts)}")
+
+
+def _keys(
+    source: Session, request: Request, shape: Shape, column: Column, rule: MaskRule | None
+) -> tuple[dict[Path, int], dict[Path, int]]:
+    """Count the documents with keys that look personal; apart those that no mask by path leads to."""
+    if column.type.base not in _DOCUMENTS:
+        return {}, {}
+    where = shape, column.name, request.scope, request.timezone
+    if rule is None or rule.mask.kind is not Kind.PATHS:
+        return {(key,): rows for key, rows in _ask(source, sql.count_keys(*where))}, {}
+    found = {tuple(path): rows for path, rows in _ask(source, sql.count_paths(*where))}
+    ruled = [path for path, _ in rule.mask.paths]
+    bare = {path: rows for path, rows in found.items() if not is_led_to(path, ruled)}
+    return {path: rows for path, rows in found.items() if path not in bare}, bare
+
+
+def _ask(source: Session, question: Composed) -> list[tuple[Any, ...]]:
     with translated(source.side, source.connection):
-        found = source.connection.execute(statement).fetchall()
-    for key, rows in found:
-        yield f"the key {key} in {rows:,} rows"
+        return source.connection.execute(question).fetchall()
 
 
-def _finding(request: Request, shape: Shape, column: Column, facts: Sequence[str]) -> Finding:
-    rule: MaskRule | None = request.masks.rule_for(shape.names, column.name)
-    fact = f"{column.name}: {'; '.join(facts)}"
+def _key_fact(path: Path, rows: int) -> str:
+    return f"the key {spelled(path)} in {rows:,} rows"
+
+
+def _finding(shape: Shape, column: Column, rule: MaskRule | None, fact: str) -> Finding:
+    by_name = f"under {header(shape.table)}: {quoted_key(column.name)} = "
     if rule is None:
-        rule_for_it = f"{quoted_key(column.name)} = {_fitting(column)}"
-        hint = f"rule on it in pgpull.toml, under {header(shape.table)}: {rule_for_it}"
-        return note(shape.table, fact, hint)
-    how = "is to be seen as it is" if rule.mask.kind is Kind.KEEP else f"is masked: {rule.mask}"
-    return good(shape.table, f"{fact}; {how}")
+        return note(shape.table, fact, f"rule on it in pgpull.toml, {by_name}{_fitting(column)}")
+    if rule.mask.kind is Kind.KEEP:
+        return good(shape.table, f"{fact}; is to be seen as it is")
+    if is_left_bare(rule, column):
+        hint = f"where it is to be masked, write in pgpull.toml, {by_name}{others_for(column)}"
+        return note(shape.table, f"{fact}; {left_bare(rule, column)}", hint)
+    return good(shape.table, f"{fact}; is masked: {rule.mask}")
 
 
 def _fitting(column: Column) -> str:

@@ -14,15 +14,17 @@ def unruled(masks: Masks, shape: Shape, columns: Iterable[Column]) -> Iterator[C
     """Yield the columns that look personal by their names and have no rule that is for them."""
     for column in columns:
         rule = masks.rule_for(shape.names, column.name)
-        if _is_named_so(column) and (rule is None or _is_left_bare(rule, column)):
+        if is_named_so(column) and (rule is None or is_left_bare(rule, column)):
             yield column
 
 
-def _is_named_so(column: Column) -> bool:
+def is_named_so(column: Column) -> bool:
+    """Tell whether a column looks personal by its name."""
     return looks_personal(column.name) and column.type.category not in "BE"
 
 
-def _is_left_bare(rule: MaskRule, column: Column) -> bool:
+def is_left_bare(rule: MaskRule, column: Column) -> bool:
+    """Tell whether a pattern means a column, and its mask does not."""
     return rule.mask.kind is not Kind.KEEP and passes_over(rule, column)
 
 
@@ -30,11 +32,14 @@ def passed_over(masks: Masks, shape: Shape) -> Iterator[str]:
     """Say which columns look personal and are not masked, though a pattern means their names."""
     for column in shape.columns:
         rule = masks.rule_for(shape.names, column.name)
-        if rule and _is_named_so(column) and _is_left_bare(rule, column):
-            yield (
-                f"{quoted_key(column.name)} is {column.type.name} and stays as it is: the mask {rule.mask} of"
-                f' "{rule.column}" is for texts; where it is to be masked, give it a rule by its name'
-            )
+        if rule and is_named_so(column) and is_left_bare(rule, column):
+            why = left_bare(rule, column)
+            yield f"{quoted_key(column.name)} {why}; where it is to be masked, give it a rule by its name"
+
+
+def left_bare(rule: MaskRule, column: Column) -> str:
+    """Say that a pattern's mask passes a column over."""
+    return f'is {column.type.name} and stays as it is: the mask {rule.mask} of "{rule.column}" is for texts'
 
 
 def documents(

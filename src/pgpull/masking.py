@@ -83,7 +83,7 @@ class Mask:
         if self.kind in _PLAIN:
             return f'"{self.kind}"'
         if self.kind is Kind.PATHS:
-            inner = ", ".join(f'"{_spelled(path)}" = {mask}' for path, mask in self.paths)
+            inner = ", ".join(f'"{spelled(path)}" = {mask}' for path, mask in self.paths)
             return f"{{ {inner} }}"
         value = str(self.value).lower() if isinstance(self.value, bool) else self.value
         shown = f'"{value}"' if isinstance(value, str) and not isinstance(self.value, bool) else value
@@ -115,7 +115,7 @@ def mask_of(word: Any) -> Mask:
     paths = tuple(_by_path(word, ()))
     for path, mask in paths:
         if mask.kind is Kind.DAYS:
-            raise UsageError(f"a value at {_spelled(path)} is no date to JSON", 'shift it with { sql = "..." }')
+            raise UsageError(f"a value at {spelled(path)} is no date to JSON", 'shift it with { sql = "..." }')
     return Mask(Kind.PATHS, paths=paths)
 
 
@@ -167,7 +167,8 @@ def _path(text: str) -> Path:
     return tuple(steps)
 
 
-def _spelled(path: Path) -> str:
+def spelled(path: Path) -> str:
+    """Spell a path as it stands in a file."""
     return ".".join(step if re.fullmatch(r'[^".]+', step) else _quoted(step) for step in path)
 
 

@@ -20,9 +20,10 @@ _KEYS: Final = SQL(
 _NAME: Final = "[A-Za-z_][A-Za-z0-9_ -]{0,62}"
 _KEY: Final = Literal(rf'"({_NAME})"\s*:')
 
-_PATHS: Final = SQL("""
+# Document by document, so that no more than one is taken apart at a time.
+_PATHS: Final = SQL("""({some}) AS s, LATERAL (
     WITH RECURSIVE walk (path, name, v) AS (
-        SELECT '{{}}'::text[], '', {column} FROM ({some}) AS s
+        SELECT '{{}}'::text[], '', s.{column}
          UNION ALL
         SELECT walk.path || below.name, below.name, below.v
           FROM walk, LATERAL (
@@ -37,25 +38,40 @@ _PATHS: Final = SQL("""
                       ) AS a (v)
                ) AS below (name, v)
     )
-    SELECT DISTINCT path FROM walk WHERE name ~* {personal} AND name ~ {plain} ORDER BY path
-""")
+    SELECT DISTINCT path FROM walk WHERE name ~* {personal} AND name ~ {plain}
+) AS paths""")
 
 
 def paths_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
     """Ask which keys lead to those that look personal in the first documents of a scope."""
+    some = _some(shape, column, scope, timezone, rows)
+    return SQL("SELECT DISTINCT path FROM {} ORDER BY path").format(_paths(column, some))
+
+
+def count_paths(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
+    """Count the documents that have a key which looks personal, by the keys that lead to it."""
+    paths = _paths(column, _every(shape, column, scope, timezone))
+    return SQL("SELECT path, count(*) FROM {} GROUP BY path ORDER BY path").format(paths)
+
+
+def _paths(column: str, some: Composed) -> Composed:
     return _PATHS.format(
-        column=Identifier("s", column),
-        some=_some(shape, column, scope, timezone, rows),
+        column=Identifier(column),
+        some=some,
         every=Literal(EVERY),
         personal=Literal(PERSONAL),
         plain=Literal(f"^{_NAME}$"),
     )
 
 
-def _some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
-    return SQL("SELECT {} FROM {}{} LIMIT {}").format(
-        Identifier(column), rows_of(shape), condition(scope, shape, timezone), rows
+def _every(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
+    return SQL("SELECT {} FROM {}{}").format(
+        Identifier(column), rows_of(shape), condition(scope, shape, timezone)
     )
+
+
+def _some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
+    return SQL("{} LIMIT {}").format(_every(shape, column, scope, timezone), rows)
 
 
 def keys_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
@@ -66,9 +82,7 @@ def keys_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: i
 
 def count_keys(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
     """Count the documents that have a key which looks personal, key by key."""
-    every = SQL("SELECT {} FROM {}{}").format(
-        Identifier(column), rows_of(shape), condition(scope, shape, timezone)
-    )
+    every = _every(shape, column, scope, timezone)
     return SQL("SELECT k, count(*) FROM ({}) AS s, {} GROUP BY k ORDER BY k").format(every, _keys(column))
 
 
