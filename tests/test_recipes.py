@@ -90,6 +90,25 @@ def test_a_pattern_means_each_table_with_its_own_rules() -> None:
     assert request_for(recipes().job([Entry("*.*")], {}), "other.table").keep == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "then"), [({}, "update"), ({"on_conflict": "skip", "without": ["v"]}, "skip")]
+)
+def test_tables_that_come_along_follow_their_own_rules_and_what_is_said_of_all(
+    said: dict[str, Any], then: str
+) -> None:
+    file = recipes(MESSAGES + "\n[tables.'s.first']\nbatch_size = 7\n")
+    job = file.job([Entry("s.first")], said, with_parents=True)
+    along = [
+        next(
+            rule.of(TableName.parse(name)) for rule in job.rules if rule.pattern.matches(TableName.parse(name))
+        )
+        for name in ("askwealth.message", "other.table")
+    ]
+    assert [asked.on_conflict for asked in along] == [then] * 2
+    assert [asked.without for asked in along] == [("annotations",), ()]
+    assert along[1].batch_rows != 7
+
+
 def test_a_recipe_fills_its_parameters_in() -> None:
     job = recipes().recipe("thread", {"id": "7"}, {})
     asked = request_for(job, "askwealth.message")

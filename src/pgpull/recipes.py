@@ -110,12 +110,13 @@ class Recipes:
         rule = next((rule for rule in self.rules if rule.pattern.matches(table)), None)
         return {**self.defaults, **(rule.words if rule else {})}
 
-    def job(self, entries: Iterable[Entry], said: Words, **what: Any) -> Job:
+    def job(self, entries: Iterable[Entry], said: Words, common: Words | None = None, **what: Any) -> Job:
         """Make a job of some tables, under the rules of the file.
 
         Args:
             entries: names or patterns, and what a recipe says of each.
             said: what the command line says of all, which wins.
+            common: what the recipe says of all; of the entries it is said there.
             what: ``exclude``, ``with_parents``, ``with_children``, ``create_missing``.
 
         Raises:
@@ -127,7 +128,7 @@ class Recipes:
             with_parents=what.get("with_parents", False),
             with_children=tuple(map(TablePattern.parse, what.get("with_children", ()))),
             create_missing=what.get("create_missing", False),
-            rules=tuple(self._rules_along({n: w for n, w in said.items() if n == "mask_strict"})),
+            rules=tuple(self._rules_along({**(common or {}), **said})),
         )
 
     def _wanted(self, entry: Entry, said: Words) -> Iterator[Wanted]:
@@ -145,12 +146,15 @@ class Recipes:
     def _request(self, table: TableName, standing: Words, said: Words) -> Request:
         return _request(table, {"mask": self.masks, **standing}, said)
 
-    def _rules_along(self, strictness: Words) -> Iterator[Wanted]:
-        """Yield what is said of tables whose rows come along: which columns, not which rows."""
-        for rule in self.rules:
-            words = {**self.defaults, **rule.words}
-            standing = {n: w for n, w in words.items() if n in _OF_ANY_ROW}
-            yield Wanted(rule.pattern, self._request(_ANY, standing, strictness), True)
+    def _rules_along(self, said: Words) -> Iterator[Wanted]:
+        """Yield what is said of tables whose rows come along: how they are written, not which rows.
+
+        Which columns, their own rules say; what is said of all is said of what was named.
+        """
+        closer = {n: w for n, w in said.items() if n in _OF_ANY_TABLE}
+        for pattern, words in [*((rule.pattern, rule.words) for rule in self.rules), (_EVERY, {})]:
+            standing = {n: w for n, w in {**self.defaults, **words}.items() if n in _OF_ANY_ROW}
+            yield Wanted(pattern, self._request(_ANY, standing, closer), optional=True)
 
     def recipe(self, name: str, values: Mapping[str, str], said: Words) -> Job:
         """Make a job of a recipe.
@@ -170,7 +174,7 @@ class Recipes:
         filled = _values(recipe.offer, values)
         along = {**recipe.along, **{n: w for n, w in said.items() if n in _ALONG}}
         entries = (Entry(e.table, _filled({**recipe.words, **e.words}, filled)) for e in recipe.entries)
-        return self.job(entries, {n: w for n, w in said.items() if n not in _ALONG}, **along)
+        return self.job(entries, {n: w for n, w in said.items() if n not in _ALONG}, recipe.words, **along)
 
 
 _ANY: Final = TableName("", "")
@@ -178,7 +182,11 @@ _ANY: Final = TableName("", "")
 
 _ALONG: Final = frozenset({"exclude", "with_parents", "with_children", "create_missing"})
 
-_OF_ANY_ROW: Final = frozenset({"without", "keep", "on_conflict", "batch_size", "max_errors", "row_versions"})
+_OF_ANY_TABLE: Final = frozenset({"on_conflict", "batch_size", "max_errors", "row_versions", "mask_strict"})
+
+_OF_ANY_ROW: Final = _OF_ANY_TABLE | {"without", "keep"}
+
+_EVERY: Final = TablePattern.parse("*.*")
 
 
 def _request(table: TableName, standing: Words, said: Words) -> Request:
