@@ -74,6 +74,60 @@ def test_rows_that_others_refer_to_never_step_aside(make_pair: MakePair) -> None
     assert pair.target("select u from t order by id") == [("a",), ("b",)]
 
 
+@pytest.mark.parametrize("action", ["cascade", "set null", "set default", "restrict"])
+def test_a_value_that_others_refer_to_is_not_given_up_for_a_moment(make_pair: MakePair, action: str) -> None:
+    child = f"; create table child (u text references t (u) on update {action})"
+    pair = make_pair(schema=NULLABLE + child)
+    pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'z')")
+    pair.target("insert into t values (1, 'a'), (2, 'b'), (3, 'c')", "insert into child values ('a')")
+    assert pulled(pair).tally == Tally(3, updated=1, failed=2)
+    assert pair.target("select u from child") == [("a",)]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "create table t (id int primary key, u text unique, w text, check (num_nonnulls(u, w) = 1))",
+        "create domain given text not null; create table t (id int primary key, u given unique, w text)",
+        "create table t (id int primary key, u text unique, w text,"
+        " g text not null generated always as (u || 'x') stored)",
+    ],
+)
+@pytest.mark.parametrize("referred", [False, True])
+def test_rows_that_may_not_be_null_for_a_moment_step_aside_or_are_refused(
+    make_pair: MakePair, schema: str, referred: bool
+) -> None:
+    child = "; create table child (id int references t)" if referred else ""
+    pair = make_pair(schema=schema + child)
+    pair.source("insert into t values (1, 'b'), (2, 'a'), (3, 'z')")
+    pair.target("insert into t values (1, 'a'), (2, 'b'), (3, 'c')")
+    assert pulled(pair).tally == (Tally(3, updated=1, failed=2) if referred else Tally(3, updated=3))
+    assert pair.same("t", "id, u, w") is not referred
+
+
+def test_nulls_that_meet_are_not_put_in_the_place_of_values(make_pair: MakePair, newest: int) -> None:
+    pair = make_pair(
+        newest, newest, schema="create table t (id int primary key, u text unique nulls not distinct)"
+    )
+    pair.source("insert into t values (1, 'b'), (2, 'a')")
+    pair.target("insert into t values (1, 'a'), (2, 'b')")
+    assert pulled(pair).tally == Tally(2, updated=2)
+
+
+def test_triggers_do_not_fire_when_rows_get_back_what_is_theirs_alone(make_pair: MakePair) -> None:
+    ours = NOT_NULL.replace("v text", "v text, mine text default 'new'")
+    pair = make_pair(schema=NOT_NULL, target_schema=ours)
+    pair.source("insert into t values (1, 'b'), (2, 'a')")
+    pair.target(
+        "create function no() returns trigger language plpgsql as $$ begin raise 'fired'; end $$",
+        "insert into t values (1, 'a', null, 'one'), (2, 'b', null, 'two')",
+        "create trigger no before insert or update or delete on t for each row execute function no()",
+    )
+    assert pulled(pair).tally == Tally(2, updated=2)
+    assert pair.target("select id, u, mine from t order by 1") == [(1, "b", "one"), (2, "a", "two")]
+    assert pair.target("select tgenabled from pg_trigger where tgname = 'no'") == [("O",)]
+
+
 def test_ranges_that_exclude_each_other_can_be_swapped(make_pair: MakePair) -> None:
     pair = make_pair(schema=EXCLUSIVE)
     pair.source("insert into t values (1, '[5,9)'), (2, '[1,5)')")

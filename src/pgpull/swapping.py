@@ -6,6 +6,7 @@ where they may be, else the whole rows step aside, where no foreign key refers t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psycopg
@@ -27,34 +28,41 @@ class Room:
     own: tuple[str, ...] = ()
     """Columns that no update touches, and that rows which stepped aside get back."""
 
-    @property
-    def possible(self) -> bool:
-        """Whether there is a way at all."""
-        return bool(self.parked) or self.lifts
 
-
-def room_for(plan: Plan, rules: Rules) -> Room:
-    """Find out how room can be made. Pure.
+def rooms_for(plan: Plan, rules: Rules) -> Iterator[Room]:
+    """Find out in which ways room can be made, the gentlest first. Pure.
 
     Args:
         plan: whose rows want each other's values.
         rules: what may refuse a row for its values.
     """
-    columns = {column.name: column for column in plan.target.columns}
-    unique = [rule for rule in unique_beside_key(plan, rules) if not rule.deferrable]
-    parked = [
-        next((n for n in rule.columns if n in plan.updated and not columns[n].not_null), None)
-        for rule in unique
-    ]
-    if unique and all(parked) and all(rule.plain for rule in unique):
-        return Room(parked=tuple(dict.fromkeys(name for name in parked if name)))
+    parked = _parked(plan, rules)
+    if parked and all(parked):
+        yield Room(parked=tuple(dict.fromkeys(name for name in parked if name)))
     own = [
         c
         for c in plan.target.columns
         if c.name not in plan.updated and c.name not in plan.keys and not c.generated
     ]
     fixed = any(column.identity == "a" for column in own)
-    return Room(lifts=not plan.target.references and not fixed, own=tuple(column.name for column in own))
+    if not plan.target.references and not fixed:
+        yield Room(lifts=True, own=tuple(column.name for column in own))
+
+
+def _parked(plan: Plan, rules: Rules) -> list[str | None]:
+    """Return for each unique rule a column that may be NULL for a moment; None for one that has none.
+
+    What rows of other tables refer to stays: ON UPDATE would take them along, and not bring them back.
+    """
+    fixed = {name for reference in plan.target.references for name in reference.referred}
+    fixed |= {column.name for column in plan.target.columns if column.not_null}
+    return [
+        next((name for name in rule.columns if name in plan.updated and name not in fixed), None)
+        if rule.plain and not rule.nulls_clash
+        else None
+        for rule in unique_beside_key(plan, rules)
+        if not rule.deferrable
+    ]
 
 
 def make_room(cursor: psycopg.Cursor, plan: Plan, room: Room) -> int:

@@ -8,7 +8,7 @@ are deferrable. Rows that want each other's unique values are written after thos
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,7 +34,7 @@ from pgpull.sessions import Session
 from pgpull.sql import CURRENT_TRANSACTION, EMPTY_STAGE
 from pgpull.sql import waiting as sql
 from pgpull.sql.comparing import IN_BATCHES, IN_BULK
-from pgpull.swapping import Room, give_back, make_room, room_for
+from pgpull.swapping import Room, give_back, make_room, rooms_for
 
 _ORPHANS_AT_ONCE: Final = 1_000
 
@@ -89,6 +89,14 @@ class _Row:
     ctid: str
 
 
+class _NoRoom(Exception):
+    """A table forbids how its rows would have to be for a moment."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.place = plan.place
+        super().__init__()
+
+
 class _Settling:
     """Rows on their way out of where they wait."""
 
@@ -99,6 +107,8 @@ class _Settling:
         self._rejected = rejected
         self._staged: Plan | None = None
         self._children_indexed = False
+        self._held: set[int] = set()
+        """The places of the tables whose triggers are held as long as room is made."""
         self._settled: list[Settled] = []
         """What became of rows, until somebody is told."""
         self.transactions: list[int] = []
@@ -179,7 +189,7 @@ class _Settling:
                 waiting = [self._count(cursor, sql.count(plan)) for plan in self._plans]
                 with ExitStack() as held:
                     for plan in self._plans:
-                        held.enter_context(triggers_held(cursor, plan))
+                        held.enter_context(self._triggers_held(cursor, plan))
                     counts = iter(cursor.execute(sql.together(self._plans)).fetchone() or ())
                 number = cursor.execute(CURRENT_TRANSACTION).fetchone()
         except RowsRefused as refused:
@@ -280,7 +290,7 @@ class _Settling:
             cursor = self._connection.cursor()
             cursor.execute(EMPTY_STAGE)
             cursor.execute(sql.stage_some(row.plan, row.ctid, row.ctid))
-            with triggers_held(cursor, row.plan):
+            with self._triggers_held(cursor, row.plan):
                 tally = merged(cursor, row.plan, 1)
             cursor.execute(sql.take_one(row.plan, row.ctid))
             number = cursor.execute(CURRENT_TRANSACTION).fetchone()
@@ -296,38 +306,82 @@ class _Settling:
 
     def _write_with_room(self, error: psycopg.Error) -> None:
         """Write rows after those here have stepped aside; again, without what is refused even so."""
-        rooms = [room_for(plan, rules_of(self._target, plan.table)) for plan in self._plans]
-        if not any(room.possible for room in rooms):
-            for row in self._rows():
-                self._reject(row, error)
-            return
-        while refused := self._try_with_room(rooms):
+        ways = {plan.place: list(rooms_for(plan, rules_of(self._target, plan.table))) for plan in self._plans}
+        while any(ways.values()):
+            rooms = [(plan, ways[plan.place][0]) for plan in self._plans if ways[plan.place]]
+            try:
+                refused = self._try_with_room(rooms)
+            except _NoRoom as none:  # rows would have to be as the table forbids: a check may want a value
+                del ways[none.place][0]
+                continue
+            except RowsRefused as late:  # when all was over: a deferred constraint
+                error = late.error
+                break
+            if not refused:
+                return
             for row, why in refused:
                 self._reject(row, why)
+        for row in self._rows():
+            self._reject(row, error)
 
-    def _try_with_room(self, rooms: Sequence[Room]) -> list[tuple[_Row, psycopg.Error]]:
+    def _try_with_room(self, rooms: Sequence[tuple[Plan, Room]]) -> list[tuple[_Row, psycopg.Error]]:
         """Write all rows, and return none; or none of them, and return those that are in the way."""
         settled, transactions = list(self._settled), list(self.transactions)
         refused: list[tuple[_Row, psycopg.Error]] = []
-        with refusals(), translated(TARGET, self._connection), self._connection.transaction() as whole:
-            cursor = self._connection.cursor()
-            pairs = [pair for pair in zip(self._plans, rooms, strict=True) if pair[1].possible]
-            with ExitStack() as held:
-                for plan, _ in pairs:
-                    held.enter_context(triggers_held(cursor, plan, deletes=True))
-                lifted = [make_room(cursor, plan, room) for plan, room in pairs]
-                refused = self._write_each()
-                for plan, room in () if refused else pairs:
-                    give_back(cursor, plan, room)
-            if refused:
-                raise psycopg.Rollback(whole)
-        self._staged = None  # the stage may have been made in what was rolled back
+        try:
+            with refusals(), translated(TARGET, self._connection), self._connection.transaction() as whole:
+                cursor = self._connection.cursor()
+                with self._all_triggers_held(cursor, [plan for plan, _ in rooms]):
+                    lifted = [self._make_room(cursor, plan, room) for plan, room in rooms]
+                    refused = self._write_each()
+                    for plan, room in () if refused else rooms:
+                        with self._making_room(plan):
+                            give_back(cursor, plan, room)
+                if refused:
+                    raise psycopg.Rollback(whole)
+        except (_NoRoom, RowsRefused):
+            self._settled, self.transactions = settled, transactions
+            raise
+        finally:
+            self._staged = None  # the stage may have been made in what was rolled back
         if refused:
             self._settled, self.transactions = settled, transactions
             return refused
-        for (plan, _), rows in zip(pairs, lifted, strict=True):
+        for (plan, _), rows in zip(rooms, lifted, strict=True):
             self._count_as_updated(plan, rows)
         return []
+
+    def _make_room(self, cursor: psycopg.Cursor, plan: Plan, room: Room) -> int:
+        with self._making_room(plan):
+            return make_room(cursor, plan, room)
+
+    @contextmanager
+    def _making_room(self, plan: Plan) -> Iterator[None]:
+        """Tell that a table forbids how its rows would have to be for a moment.
+
+        Raises:
+            _NoRoom: it does.
+        """
+        try:
+            with refusals(), translated(TARGET, self._connection):
+                yield
+        except RowsRefused as refused:
+            raise _NoRoom(plan) from refused
+
+    @contextmanager
+    def _all_triggers_held(self, cursor: psycopg.Cursor, plans: Sequence[Plan]) -> Iterator[None]:
+        """Keep triggers from firing, whatever else holds them within the block and lets them go."""
+        with ExitStack() as held:
+            for plan in plans:
+                held.enter_context(triggers_held(cursor, plan, deletes=True))
+            self._held = {plan.place for plan in plans}
+            try:
+                yield
+            finally:
+                self._held = set()
+
+    def _triggers_held(self, cursor: psycopg.Cursor, plan: Plan) -> AbstractContextManager[None]:
+        return nullcontext() if plan.place in self._held else triggers_held(cursor, plan)
 
     def _count_as_updated(self, plan: Plan, rows: int) -> None:
         """Count rows that stepped aside and came back."""
