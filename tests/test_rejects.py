@@ -163,6 +163,25 @@ def test_text_that_the_other_encoding_lacks_is_kept(make_pair: MakePair, encodin
     assert kept[0]["values"]["v"] == ("🦊" if encoding == "LATIN1" else "\\xff")
 
 
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("words", [{}, {"replace": True}])
+def test_a_value_that_local_cannot_read_takes_no_other_row_along(
+    make_pair: MakePair, words: dict[str, Any], last: bool
+) -> None:
+    pair = make_pair()
+    for side, encoding in (("source", "SQL_ASCII"), ("target", "UTF8")):
+        server, name = pair.server(side), pair.database(side)
+        server.drop_database(name)
+        server.create_database(name, template="template0", encoding=encoding)
+        server.sql(name, "create table t (v text[])")
+    rows = [f"insert into t values (array['{value}'])" for value in ("a", "b", "c", "d")]
+    rows.insert(4 if last else 2, "insert into t values (array[e'\\xff'])")
+    pair.source("set client_encoding = 'SQL_ASCII'", *rows)
+    tally, _, kept = pulled(pair, "t", batch_size=2, **words)
+    assert (tally.inserted, tally.failed, len(kept)) == (4, 1, 1)
+    assert pair.target("select v[1] from t order by 1") == [("a",), ("b",), ("c",), ("d",)]
+
+
 def test_the_rejects_file_is_the_owners_alone_and_is_added_to(make_pair: MakePair, tmp_path: Path) -> None:
     pair = make_pair(
         schema="create table t (id int primary key)",

@@ -196,6 +196,31 @@ create table child (id int primary key, r int references r);
     assert pair.same("child")
 
 
+PARTS = """
+create table r (id int primary key, v text) partition by range (id);
+create table r1 partition of r for values from (0) to (100000);
+create table child (id int primary key, r int references r);
+create table a (id int primary key); create table b (id int primary key); create table c (id int primary key);
+"""
+
+
+def test_small_tables_wait_for_a_partition_that_holds_their_parents(make_pair: MakePair) -> None:
+    pair = make_pair(schema=PARTS)
+    pair.source("insert into r select n from generate_series(1, 60000) n", "analyze")
+    pair.source("insert into child select n, n from generate_series(1, 100) n")
+    summary = pulled(pair, "child", "a", "b", "c", "r1", way={"jobs": 2})
+    assert summary.tally == Tally(60_100, inserted=60_100), summary
+
+
+def test_a_table_does_not_begin_where_the_partition_failed_that_holds_its_parents(make_pair: MakePair) -> None:
+    pair = make_pair(schema=PARTS, target_schema=PARTS.replace("v text)", "v text, w text not null)"))
+    pair.source("insert into r values (1)", "insert into child values (1, 1)")
+    summary = pulled(pair, "child", "r1")
+    assert {failure.table.name: failure.error.message for failure in summary.failures}["child"] == (
+        "it refers to public.r1 (child_r_fkey), which could not be loaded"
+    )
+
+
 def test_a_source_lost_in_the_third_table_tallies_as_if_it_had_not_been(
     make_pair: MakePair, make_proxy: MakeProxy
 ) -> None:

@@ -125,11 +125,3 @@ class Unequal(PgpullError):
     """The two sides were to be equal, and are not. The message names some of the keys."""
 
     exit_code = 5
-
-
-def parent_failed(parent: str, key: str) -> ParentFailed:
-    """Say that a table cannot be loaded as one that it refers to was not."""
-    return ParentFailed(
-        f"it refers to {parent} ({key}), which could not be loaded",
-        f"mend {parent} first, then run the same command again",
-    )

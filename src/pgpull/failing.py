@@ -13,10 +13,9 @@ from pgpull.errors import (
     PgpullError,
     Unequal,
     UnsafeTarget,
-    parent_failed,
 )
 from pgpull.listening import Listener
-from pgpull.ordering import parent_of
+from pgpull.ordering import Roots, failed_parent
 from pgpull.pulling import TablePull
 from pgpull.results import Failure
 from pgpull.sessions import Session, subtransaction
@@ -39,6 +38,8 @@ class Failures:
         self._listener = listener
         self._alone = alone
         self.all: dict[TableName, Failure] = {}
+        self.roots: Roots = {}
+        """Of local's tables, whether one fails or not."""
         self.under_way: TablePull | None = None
         """Which of several tables is to blame."""
 
@@ -90,13 +91,14 @@ class Failures:
         """Fail tables whose parents were not loaded, as their rows would be refused one by one."""
         members = {pull.request.table for pull in group}
         missing = {
-            table for table, failure in self.all.items() if not isinstance(failure.error, Unequal)
-        } - members
+            table: self.roots.get(table)
+            for table, failure in self.all.items()
+            if not isinstance(failure.error, Unequal) and table not in members
+        }
         for pull in group:
-            for key in pull.plan.target.foreign_keys:
-                if parent := parent_of(key, missing):
-                    for each in group:
-                        self.fail(each, parent_failed(str(parent), key.name))
+            if orphaned := failed_parent(pull.plan.target, missing):
+                for each in group:
+                    self.fail(each, orphaned)
         return not any(pull.request.table in self.all for pull in group)
 
 

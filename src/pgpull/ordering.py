@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from pgpull.errors import ParentFailed
 from pgpull.model import Plan, Tie
 from pgpull.shapes import ForeignKey, Shape, TableName
 
@@ -20,17 +21,43 @@ def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
 
 def parents(shapes: Mapping[TableName, Shape]) -> dict[TableName, tuple[TableName, ...]]:
     """Return, of each table, those of the others that it refers to; itself, if it does."""
-    return {
-        table: tuple(dict.fromkeys(parent for key in shape.foreign_keys for parent in _parents(key, shapes)))
-        for table, shape in shapes.items()
-    }
+    roots = roots_of(shapes.values())
+    return {table: tuple(referred(shape, roots)) for table, shape in shapes.items()}
 
 
-def _parents(key: ForeignKey, shapes: Mapping[TableName, Shape]) -> list[TableName]:
+Roots = Mapping[TableName, TableName | None]
+"""Some tables, and of each the partitioned table that it is a part of."""
+
+
+def roots_of(shapes: Iterable[Shape]) -> dict[TableName, TableName | None]:
+    """Return tables with their roots."""
+    return {shape.table: shape.root for shape in shapes}
+
+
+def referred(shape: Shape, tables: Roots) -> dict[TableName, ForeignKey]:
+    """Return those of some tables that a table refers to, and by which foreign key."""
+    found: dict[TableName, ForeignKey] = {}
+    for key in shape.foreign_keys:
+        for parent in _parents(key, tables):
+            found.setdefault(parent, key)
+    return found
+
+
+def _parents(key: ForeignKey, tables: Roots) -> list[TableName]:
     """Return those of some tables that hold rows which a foreign key may refer to."""
-    named = [table for table in (key.table, key.root) if table in shapes][:1]
-    parts = [t for t, shape in shapes.items() if key.kind == "p" and shape.root == key.root != t]
+    named = [table for table in (key.table, key.root) if table in tables][:1]
+    parts = [table for table, root in tables.items() if key.kind == "p" and root == key.root != table]
     return list(dict.fromkeys(named + parts))
+
+
+def failed_parent(shape: Shape, failed: Roots) -> ParentFailed | None:
+    """Return why a table cannot be loaded if one that it refers to was not: its rows would be refused."""
+    for parent, key in referred(shape, failed).items():
+        return ParentFailed(
+            f"it refers to {parent} ({key.name}), which could not be loaded",
+            f"mend {parent} first, then run the same command again",
+        )
+    return None
 
 
 def groups(shapes: Mapping[TableName, Shape]) -> tuple[Group, ...]:
@@ -61,9 +88,9 @@ def _tied(plan: Plan, group: Sequence[Plan]) -> Plan:
 
 def _ties(plan: Plan, group: Mapping[TableName, Plan]) -> Iterator[Tie]:
     """Yield the foreign keys by which rows may have to wait; and those without which they are refused."""
-    shapes = {table: member.target for table, member in group.items()}
+    roots = roots_of(member.target for member in group.values())
     for key in plan.target.foreign_keys:
-        later = [group[table] for table in _parents(key, shapes)]
+        later = [group[table] for table in _parents(key, roots)]
         travels = set(key.columns) <= set(plan.columns)
         if not travels or not all(set(key.referred) <= set(parent.columns) for parent in later):
             continue

@@ -13,12 +13,12 @@ from pgpull import preparing, pruning
 from pgpull.deciding import decide
 from pgpull.diagnosis import TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
-from pgpull.errors import Passing, PgpullError, UnsafeTarget, parent_failed
+from pgpull.errors import Passing, PgpullError, UnsafeTarget
 from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.manners import Manners
 from pgpull.model import Job, Plan, Request, Wanted
-from pgpull.ordering import parent_of
+from pgpull.ordering import Roots, failed_parent, roots_of
 from pgpull.origins import Origin, opened, paced
 from pgpull.requesting import Words, make_job, said_request
 from pgpull.results import Failure, Forecast, Outlook
@@ -173,6 +173,7 @@ class _Rehearsals:
         self._listener = listener
         self._started = time.monotonic()
         self._failures: dict[TableName, Failure] = {}
+        self._roots: Roots = {}
         self._prunable: dict[TableName, tuple[int, int]] = {}
         """Of tables that are mirrored, how many rows would be deleted, and how many kept."""
         self._coming: dict[TableName, frozenset[str]] = {}
@@ -195,6 +196,7 @@ class _Rehearsals:
     def _plans(self) -> list[list[Plan]]:
         asked = preparing.requests(self._source, self._job)
         reach = preparing.reached(self._source, self._target, self._job, asked)
+        self._roots = roots_of(reach.seen.ours.values())
 
         def planned(request: Request) -> Plan | None:
             with self._attempt(request.table):
@@ -235,8 +237,9 @@ class _Rehearsals:
     def _forecast(self, plan: Plan, plans: Sequence[Plan], examples: int) -> Iterator[Forecast]:
         if plan.table in self._failures:
             return
-        if failed := self._failed_parent(plan):
-            failure = self._failures[plan.table] = Failure(plan.table, parent_failed(*failed))
+        failed = {table: self._roots.get(table) for table in self._failures}
+        if orphaned := failed_parent(plan.target, failed):
+            failure = self._failures[plan.table] = Failure(plan.table, orphaned)
             self._listener.failed_at(failure)
             return
         started = time.monotonic()
@@ -253,13 +256,6 @@ class _Rehearsals:
             found = rehearsal.run(started, examples)
             self._coming[plan.table] = rehearsal.keep_coming()
             yield found
-
-    def _failed_parent(self, plan: Plan) -> tuple[str, str] | None:
-        for key in plan.target.foreign_keys:
-            parent = parent_of(key, self._failures)
-            if parent is not None and parent != plan.table:
-                return str(parent), key.name
-        return None
 
 
 def _referred(plan: Plan, plans: Sequence[Plan]) -> frozenset[str]:

@@ -119,13 +119,15 @@ def _cells(plan: Plan, batch: Batch, connection: psycopg.Connection) -> dict[str
 
 
 def _spelled(cell: bytes, column: Column, wire: Wire, connection: psycopg.Connection) -> bytes:
-    if wire is Wire.BINARY and not _is_text(column):
+    if wire is not Wire.BINARY or _is_text(column):
+        return cell
+    with connection.transaction() as trial:  # what cannot be read must not end a transaction around it
         connection.pgconn.send_query_params(sql.SPELL, [cell], [column.type.oid], [1])
         [result] = connection.wait(execute(connection.pgconn))
-        if result.status != ExecStatus.TUPLES_OK:
-            return f"\\x{cell.hex()}".encode()
-        cell = result.get_value(0, 0) or b""
-    return cell
+        if result.status == ExecStatus.TUPLES_OK:
+            return result.get_value(0, 0) or b""
+        raise psycopg.Rollback(trial)
+    return f"\\x{cell.hex()}".encode()
 
 
 def _readable(cell: bytes) -> str:

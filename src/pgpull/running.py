@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 
+import psycopg
+from psycopg.pq import TransactionStatus
+
 from pgpull import bags, narrowing, preparing, pruning, scoping
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.errors import ConnectFailed, Passing, PgpullError, ReadEnded, Refused, Stopped
 from pgpull.failing import Failures, SourceGone
 from pgpull.model import Job, Plan, Request
+from pgpull.ordering import roots_of
 from pgpull.origins import Origin, opened
 from pgpull.pulling import Bench, TablePull
 from pgpull.results import Report, Summary, Tally
@@ -163,6 +167,7 @@ class Run:
         asked = preparing.requests(source, self._job)
         preparing.make_missing(source, self._target, self._job, asked, self._listener.noticed)
         reach = preparing.reached(source, self._target, self._job, asked, may_make=True)
+        self._failures.roots = roots_of(reach.seen.ours.values())
         left = [request for request in reach.requests if request.table not in self._failures.all]
         reach = replace(reach, requests=tuple(left))
 
@@ -280,8 +285,11 @@ class Run:
                 # a row that a deferred constraint refuses would take all others along at the end
                 connection.execute(CHECK_CONSTRAINTS_NOW)
                 yield
-                if connection.closed:  # the driver would end the block as if it had committed
+                # the driver would end the block as if it had committed
+                if connection.closed:
                     raise lost(TARGET, RuntimeError("everything since it began went with it"))
+                if connection.info.transaction_status is TransactionStatus.INERROR:
+                    raise psycopg.errors.InFailedSqlTransaction("nothing since it began can be committed")
         except BaseException:
             for pull, tally, deleted in before:
                 pull.rolled_back(tally, deleted)

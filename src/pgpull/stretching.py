@@ -7,7 +7,7 @@ ended. Each row is as it was at some instant of the run, and not all at the same
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -21,19 +21,18 @@ from pgpull.errors import (
     PgpullError,
     PlanError,
     TooManyRejects,
-    parent_failed,
 )
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look
 from pgpull.model import Job, Plan, Request, Strategy, Stretch, Wanted
 from pgpull.narrowing import counted_once
-from pgpull.ordering import parent_of
+from pgpull.ordering import failed_parent, roots_of
 from pgpull.pulling import Bench
 from pgpull.results import Failure, Reject, Report, Summary, Tally
 from pgpull.running import tell_written
 from pgpull.sessions import Session, open_source
-from pgpull.shapes import TableName, TablePattern
+from pgpull.shapes import TablePattern
 from pgpull.sql import end_of_stretch
 from pgpull.walking import walk_at_once
 
@@ -53,12 +52,14 @@ def walk_in_stretches(job: Job, source: Endpoint, bench: Bench, allowed: Sequenc
     _check(job)
     started = time.monotonic()
     plans = bench.patience.call(lambda: _look(job, source, bench, allowed))
+    roots = roots_of(plan.target for plan in plans)
     reports: list[Report] = []
     failures: list[Failure] = []
     for plan in plans:
         pull = _StretchedPull(plan, source, bench, allowed)
         try:
-            _check_parents(plan, {failure.table for failure in failures})
+            if orphaned := failed_parent(plan.target, {f.table: roots[f.table] for f in failures}):
+                raise orphaned
             reports.append(pull.run())
         except PgpullError as error:
             if job.single is not None:
@@ -90,13 +91,6 @@ def _check(job: Job) -> None:
     ):
         if needs:
             raise PlanError(f"{option} needs one instant of the server", "leave out --no-snapshot")
-
-
-def _check_parents(plan: Plan, failed: Collection[TableName]) -> None:
-    """Make sure that the tables that this one refers to were loaded: else rows would be refused one by one."""
-    for key in plan.target.foreign_keys:
-        if parent := parent_of(key, failed):
-            raise parent_failed(str(parent), key.name)
 
 
 def _look(job: Job, source: Endpoint, bench: Bench, allowed: Sequence[str]) -> list[Plan]:

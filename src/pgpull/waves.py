@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pgpull import siding
-from pgpull.ordering import parent_of
+from pgpull.ordering import referred, roots_of
 from pgpull.pulling import TablePull
 from pgpull.shapes import TableName
 
@@ -34,10 +34,12 @@ def waves(units: Sequence[Unit]) -> list[list[Unit]]:
     """Return units that may be pulled at the same time, in order: all that they refer to has been before."""
     found: dict[int, list[Unit]] = defaultdict(list)
     level: dict[TableName, int] = {}
+    roots: dict[TableName, TableName | None] = {}
     for unit in units:
-        pulls = [pull for group in unit for pull in group]
-        parents = {parent_of(key, level) for pull in pulls for key in pull.plan.target.foreign_keys}
-        wave = 1 + max((level[parent] for parent in parents if parent), default=-1)
+        shapes = [pull.plan.target for group in unit for pull in group]
+        parents = {parent for shape in shapes for parent in referred(shape, roots)}
+        wave = 1 + max((level[parent] for parent in parents), default=-1)
         found[wave].append(unit)
-        level |= {pull.plan.table: wave for pull in pulls}
+        level |= {shape.table: wave for shape in shapes}
+        roots |= roots_of(shapes)
     return [found[number] for number in sorted(found)]
