@@ -119,3 +119,24 @@ def test_the_source_is_only_read(threads: Pair) -> None:
     before = threads.source_server.wal_position()
     pulled(threads, "message", equals={"thread_id": 100}, with_parents=True, with_children=["vote"])
     assert threads.source_server.wal_position() == before
+
+
+def test_parents_come_along_into_a_table_with_triggers_while_others_are_replaced(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="""create table customer (id int primary key, name text);
+        create table orders (id int primary key, customer int references customer);
+        create table invoice (id int primary key, customer int references customer)"""
+    )
+    pair.source("insert into customer select n, 'c' from generate_series(1, 30) n")
+    pair.source("insert into orders select n, n from generate_series(1, 20) n")
+    pair.source("insert into invoice select n, n from generate_series(11, 30) n")
+    pair.target(
+        "create function now_and_then() returns trigger language plpgsql as $$ begin raise 'fired'; end $$",
+        "insert into customer values (1, 'mine')",
+        "create trigger t before insert or update on customer for each row execute function now_and_then()",
+    )
+    summary = pulled(pair, "orders", "invoice", replace=True, with_parents=True, batch_size=5)
+    assert summary.failures == ()
+    assert pair.same("orders")
+    assert pair.same("invoice")
+    assert pair.target("select count(*), count(*) filter (where name = 'mine') from customer") == [(30, 1)]

@@ -11,12 +11,13 @@ from pgpull import sql
 from pgpull.applying import Applier
 from pgpull.bags import lacking
 from pgpull.comparing import key_batches
-from pgpull.model import Leaf, Plan, Strategy, Wire
+from pgpull.diagnosis import TARGET, translated
+from pgpull.model import Leaf, OnConflict, Plan, Strategy, Wire
 from pgpull.results import Tally
 from pgpull.sessions import Session
 from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
-from pgpull.sql.relating import to_move
+from pgpull.sql.relating import all_wanted, forget_those_not_to_move
 from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, in_batches
 from pgpull.unpacking import Unpacked
 
@@ -55,7 +56,11 @@ def leaves(source: Session, plan: Plan) -> tuple[Leaf, ...]:
 
 def move_related(source: Session, target: Session, plan: Plan, applier: Applier) -> Progress:
     """Move the rows that others are related to, wherever they are; see :func:`move`."""
-    for batches in key_batches(target, plan, to_move(plan), plan.request.batch_rows):
+    if plan.request.on_conflict is OnConflict.SKIP:
+        # a cursor that looks into the table itself would keep its triggers from being held meanwhile
+        with translated(TARGET, target.connection):
+            target.connection.execute(forget_those_not_to_move(plan))
+    for batches in key_batches(target, plan, all_wanted(plan), plan.request.batch_rows):
         statements = [copy_keyed(plan, keys, anywhere=True) for keys in batches]
         yield from flow(source, statements, plan, applier, Strategy.MERGE)
 

@@ -144,7 +144,17 @@ def count_to_move(plan: Plan) -> Composed:
 
 def to_move(plan: Plan) -> Composed:
     """The wanted keys whose rows have to move; a table and a condition."""
-    rows = SQL("{} AS s").format(wanted(plan))
+    rows = all_wanted(plan)
     if plan.request.on_conflict is OnConflict.UPDATE:
         return rows
     return rows + SQL(" WHERE NOT {}").format(_here(plan))
+
+
+def all_wanted(plan: Plan) -> Composed:
+    """The wanted keys; a table."""
+    return SQL("{} AS s").format(wanted(plan))
+
+
+def forget_those_not_to_move(plan: Plan) -> Composed:
+    """Keep no other keys than those whose rows have to move."""
+    return SQL("DELETE FROM {} AS s WHERE {}").format(wanted(plan), _here(plan))
