@@ -20,7 +20,7 @@ from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import bags as sql
 from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, fetch
 from pgpull.sql.pruning import drop_extra
-from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, pour
+from pgpull.streams import Outflow, Piece, ReadAhead, pour
 
 _MOST_AT_ONCE: Final = 1 << 30
 
@@ -95,11 +95,8 @@ def _take(cursor: psycopg.Cursor, source: Session, statement: Composed) -> int:
             yield piece.rows
 
     outflow = Outflow(source.connection, statement.as_bytes(), source.pace)
-    try:
-        with ReadAhead(outflow.pieces(_MOST_AT_ONCE), source.cancel) as ahead:
-            pour(cursor, sql.TAKE, sql.WIRE, counted(ahead))
-    except ReadFailed as failure:
-        raise failure.reason from failure.reason.__cause__
+    with ReadAhead(outflow.pieces(_MOST_AT_ONCE), source.cancel) as ahead:
+        pour(cursor, sql.TAKE, sql.WIRE, counted(ahead))
     return size
 
 

@@ -21,7 +21,7 @@ from pgpull.model import Comparison, Digest, Known, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import comparing as sql
 from pgpull.sql.comparing import CHANGED, EXTRA, MISSING
-from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, pour
+from pgpull.streams import Outflow, Piece, ReadAhead, pour
 
 _BUCKET_ROWS: Final = 256
 _MOST_BUCKETS: Final = 4096
@@ -214,8 +214,6 @@ class _Comparing:
         try:
             statement = sql.copy_theirs(self._plan, digests=digests)
             return pour(self._cursor, statement, self._plan.key_wire, self._counted(ahead))
-        except ReadFailed as failure:
-            raise failure.reason from failure.reason.__cause__
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise Incomparable(
                 f"a key of {self._plan.table} on the server is none here: {fact(error)}",

@@ -18,7 +18,7 @@ from pgpull.sessions import Session
 from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.sql.relating import all_wanted, forget_those_not_to_move
-from pgpull.streams import Outflow, Piece, ReadAhead, ReadFailed, in_batches
+from pgpull.streams import Outflow, Piece, ReadAhead, in_batches
 from pgpull.unpacking import Unpacked
 
 Progress = Generator[tuple[Tally, int]]
@@ -116,15 +116,12 @@ def flow(
             source.cancel()
 
     fetched, waiting = 0, applier.waiting
-    try:
-        with ReadAhead(pieces(), interrupt) as ready:
-            for batch in in_batches(ready, plan.wire):
-                for tally in applier.apply(batch, strategy):
-                    fetched += tally.fetched
-                    yield tally, 0
-                yield Tally(), batch.size
-    except ReadFailed as failure:
-        raise failure.reason from failure.reason.__cause__
+    with ReadAhead(pieces(), interrupt) as ready:
+        for batch in in_batches(ready, plan.wire):
+            for tally in applier.apply(batch, strategy):
+                fetched += tally.fetched
+                yield tally, 0
+            yield Tally(), batch.size
     counted = fetched + applier.waiting - waiting
     if counted != announced:
         raise RuntimeError(f"the server sent {announced} rows, and {counted} were counted")

@@ -274,10 +274,11 @@ def _unescaped(cell: bytes) -> bytes:
     return b"".join(pieces)
 
 
-class ReadFailed(Exception):
+class _ReadFailed(Exception):
     """The reading thread ended early; ``reason`` says why.
 
-    Not one of the errors that a user sees, so that whoever applies a batch does not take it for the target's.
+    Inside the block it is none of the errors that a user sees, so that whoever applies a batch does not take it
+    for the target's.
     """
 
     def __init__(self, reason: PgpullError) -> None:
@@ -291,6 +292,9 @@ class ReadAhead:
     Args:
         pieces: what to read; used in the thread only.
         interrupt: called when the block is left early, to make a pending read end.
+
+    Raises:
+        PgpullError: when the block ends, where reading has; it is no such error before.
     """
 
     def __init__(self, pieces: Iterator[Piece], interrupt: Callable[[], None]) -> None:
@@ -312,6 +316,8 @@ class ReadAhead:
         if error is not None and self._thread.is_alive():
             self._interrupt()
         self._thread.join(timeout=2.0)
+        if isinstance(error, _ReadFailed):
+            raise error.reason from error.reason.__cause__
 
     def _read(self) -> None:
         last: BaseException | None = None
@@ -336,7 +342,7 @@ class ReadAhead:
     def _taken(self) -> Iterator[Piece]:
         while (item := self._ready.get()) is not None:
             if isinstance(item, PgpullError):
-                raise ReadFailed(item)
+                raise _ReadFailed(item)
             if isinstance(item, BaseException):
                 raise item
             self._room.release(_units(item))
