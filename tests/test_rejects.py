@@ -163,6 +163,27 @@ def test_text_that_the_other_encoding_lacks_is_kept(make_pair: MakePair, encodin
     assert kept[0]["values"]["v"] == ("🦊" if encoding == "LATIN1" else "\\xff")
 
 
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("regclass", "create table secret_thing ()"),
+        ("regnamespace", "create schema secret_thing"),
+        ("regtype", "create type secret_thing as enum ()"),
+        ("regproc", "create function secret_thing() returns int language sql as 'select 1'"),
+    ],
+)
+def test_a_value_that_names_what_local_has_not_is_a_reject_and_is_not_shown(
+    make_pair: MakePair, kind: str, make: str
+) -> None:
+    pair = make_pair(schema=f"create table t (id int primary key, v {kind})")
+    pair.source(make, "insert into t values (1, 'secret_thing'), (2, null)")
+    tally, heard, kept = pulled(pair)
+    assert (tally.inserted, tally.failed) == (1, 1)
+    assert heard[0].column == "v"
+    assert "secret_thing" not in "".join(reject_text(heard[0]))
+    assert kept[0]["values"]["v"] == "secret_thing"
+
+
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("words", [{}, {"replace": True}])
 def test_a_value_that_local_cannot_read_takes_no_other_row_along(

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.sql import Composed
 
 from pgpull import sql
-from pgpull.diagnosis import TARGET, lost, translated
+from pgpull.diagnosis import TARGET, lost, names_nothing, translated
 from pgpull.errors import ConnectionLost
 from pgpull.model import Plan, Strategy
 from pgpull.objecting import held_triggers
@@ -273,9 +273,13 @@ def refusals() -> Iterator[None]:
         yield
     except Exception as error:
         cause = error.__cause__
-        if not isinstance(cause, psycopg.Error) or (cause.sqlstate or "08").startswith(_NOT_THE_ROWS):
+        if not isinstance(cause, psycopg.Error) or not _is_the_rows(cause):
             raise
         raise RowsRefused(cause) from error
+
+
+def _is_the_rows(error: psycopg.Error) -> bool:
+    return names_nothing(error) or not (error.sqlstate or "08").startswith(_NOT_THE_ROWS)
 
 
 @contextmanager

@@ -165,7 +165,25 @@ def fact(error: psycopg.Error) -> str:
         return condition(sqlstate).replace("_", " ")
     if sqlstate.startswith("23"):
         return said
+    if names_nothing(error):
+        return re.sub('".*"', '"…"', hide_quoted(said), flags=re.DOTALL)
     return re.sub(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*", "0x…", hide_quoted(said))
+
+
+# As each language has it: "COPY t, line 7, column v: ...".
+_IN_COPY: Final = re.compile(r"^COPY .*?, \S+ \d+, \S+ (.+?)(?:: |, null|$)", re.MULTILINE)
+
+
+def column_in_copy(error: psycopg.Error) -> str | None:
+    """Return the column whose value COPY could not read, if an error says so."""
+    found = _IN_COPY.search(error.diag.context or "")
+    return found[1] if found else None
+
+
+def names_nothing(error: psycopg.Error) -> bool:
+    """Tell whether a row's value names what the database has not, as one of type regrole or regclass may."""
+    sqlstate = error.sqlstate or ""
+    return sqlstate[:2] in ("42", "3F") and sqlstate != "42501" and column_in_copy(error) is not None
 
 
 # As Postgres quotes in other languages: »German«, „Polish”, « French », 「Chinese」.

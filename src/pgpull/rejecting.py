@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +24,7 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 
 from pgpull import sql
-from pgpull.diagnosis import condition, fact
+from pgpull.diagnosis import column_in_copy, condition, fact
 from pgpull.errors import SettingsError, Stopped
 from pgpull.model import Plan, Wire
 from pgpull.results import Reject
@@ -36,8 +35,6 @@ if sys.platform != "win32":
     import fcntl
 
 _FOREIGN_KEY_VIOLATION = "23503"
-
-_COLUMN_IN_CONTEXT = re.compile(r"^COPY .*?, line \d+, column (.+?)(?:: |, null|$)", re.MULTILINE)
 
 
 def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycopg.Connection) -> Reject:
@@ -70,7 +67,6 @@ def reject_with(
         odd: the bytes of those that are no UTF-8, in hexadecimal digits.
     """
     diagnosis = error.diag
-    in_context = _COLUMN_IN_CONTEXT.search(diagnosis.context or "")
     return Reject(
         table=plan.table,
         key={name: values[name] for name in plan.keys},
@@ -81,7 +77,7 @@ def reject_with(
         message="; ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail))),
         constraint=diagnosis.constraint_name,
         odd=odd or {},
-        column=diagnosis.column_name or (in_context[1] if in_context else None),
+        column=diagnosis.column_name or column_in_copy(error),
     )
 
 
