@@ -424,6 +424,41 @@ def test_user_triggers_do_not_fire_and_stand_afterwards_as_they_stood(make_pair:
     assert pair.target(states) == before
 
 
+PARTED = """
+    create table t (id int primary key, v text) partition by range (id);
+    create table t1 partition of t for values from (0) to (100) partition by range (id);
+    create table t11 partition of t1 for values from (0) to (100);
+    create table t2 partition of t for values from (100) to (200);
+"""
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        "select",
+        "alter table t2 disable trigger a",
+        "alter table t11 enable always trigger a",
+        "alter table only t disable trigger a; alter table t11 disable trigger b",
+        "alter table t disable trigger a; alter table t11 enable replica trigger b",
+    ],
+)
+def test_triggers_of_partitions_do_not_fire_and_stand_afterwards_as_they_stood(
+    make_pair: MakePair, states: str
+) -> None:
+    triggers = """
+        create function fired() returns trigger language plpgsql as $$ begin raise 'fired'; end $$;
+        create trigger a before insert or update on t for each row execute function fired();
+        create trigger b after insert on t1 for each row execute function fired();
+    """
+    pair = make_pair(schema=PARTED, target_schema=PARTED + triggers + states)
+    pair.source("insert into t values (1, 'a'), (101, 'b')")
+    asked = """select tgname::text, tgrelid::regclass::text, tgenabled::text from pg_trigger
+        where not tgisinternal order by 1, 2"""
+    before = pair.target(asked)
+    assert counts(pulled(pair, "t")) == (2, 0, 0, 0)
+    assert pair.target(asked) == before
+
+
 def test_triggers_and_deferred_foreign_keys_go_together(make_pair: MakePair) -> None:
     schema = """create table p (id int primary key);
         create table t (id int primary key, p int references p deferrable initially deferred);

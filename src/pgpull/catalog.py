@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,7 +119,7 @@ class _About:
             kind=kind,
             columns=tuple(_column(*row) for row in self._columns[oid]),
             keys=tuple(Key(tuple(names), *how) for names, *how in self._keys[oid]),
-            triggers=tuple(_trigger(*row) for row in self._triggers[oid]),
+            triggers=_triggers(self._triggers[oid]),
             references=tuple(_reference(*row) for row in self._references[oid]),
             foreign_keys=tuple(_foreign_key(*row) for row in self._foreign_keys[oid]),
             rows=rows,
@@ -203,8 +203,23 @@ def rules_of(session: Session, table: TableName) -> Rules:
         )
 
 
-def _trigger(name: str, schema: str, table: str, enabled: str, on_write: bool, on_delete: bool) -> Trigger:
-    return Trigger(name, TableName(schema, table), enabled, on_write, on_delete)
+def _triggers(rows: Sequence[Sequence[Any]]) -> tuple[Trigger, ...]:
+    """Return those that fire: one for all partitions that have it from their root, where it stands alike."""
+    parents = {oid: parent for oid, parent, *_ in rows}
+    families: defaultdict[int, dict[int, Trigger]] = defaultdict(dict)
+    for oid, _, name, schema, table, *rest in rows:
+        first = oid
+        while parents[first] in parents:
+            first = parents[first]
+        families[first][oid] = Trigger(name, TableName(schema, table), *rest)
+    standing = [trigger for first, family in families.items() for trigger in _that_stand_for(family, first)]
+    return tuple(trigger for trigger in standing if trigger.enabled in "OA")
+
+
+def _that_stand_for(family: Mapping[int, Trigger], first: int) -> list[Trigger]:
+    if len({trigger.enabled for trigger in family.values()}) == 1:
+        return [family[first]]
+    return [replace(trigger, alone=True) for trigger in family.values()]
 
 
 def _reference(

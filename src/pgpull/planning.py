@@ -307,7 +307,7 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
     if source.has_heirs:
         yield "rows of tables that inherit from this one are not its own: pull those tables by name"
     if held := held_triggers(request, target):
-        names = listed(trigger.name for trigger in held)
+        names = listed(dict.fromkeys(trigger.name for trigger in held))
         yield f"local triggers do not fire for pulled rows: {names}"
     frozen = [c.name for c in target.columns if c.identity == "a" and c.name in columns]
     if request.on_conflict is OnConflict.UPDATE and frozen:

@@ -185,6 +185,8 @@ class Trigger:
     on_write: bool = True
     """Whether an INSERT or UPDATE fires it."""
     on_delete: bool = False
+    alone: bool = False
+    """Whether it stands otherwise in the table's partitions, which are not touched with it."""
 
 
 class Referring(Protocol):

@@ -313,13 +313,17 @@ def update_changed(plan: Plan, stage: Composable = STAGE) -> Composed:
 
 def disable_trigger(trigger: Trigger) -> Composed:
     """Keep a trigger from firing; undone in the same transaction."""
-    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name_of(trigger.table), Identifier(trigger.name))
+    return SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(_that_has(trigger), Identifier(trigger.name))
 
 
 def enable_trigger(trigger: Trigger) -> Composed:
     """Put a trigger back as it stood."""
     how = SQL("ENABLE ALWAYS") if trigger.enabled == "A" else SQL("ENABLE")
-    return SQL("ALTER TABLE {} {} TRIGGER {}").format(name_of(trigger.table), how, Identifier(trigger.name))
+    return SQL("ALTER TABLE {} {} TRIGGER {}").format(_that_has(trigger), how, Identifier(trigger.name))
+
+
+def _that_has(trigger: Trigger) -> Composable:
+    return SQL("ONLY {}").format(name_of(trigger.table)) if trigger.alone else name_of(trigger.table)
 
 
 def advance(sequence: OwnedSequence, shape: Shape) -> Composed:

@@ -176,18 +176,17 @@ _ENDS: Final = """
            coalesce(to_jsonb(r) ->> 'conperiod', 'false') = 'true'   -- there since PostgreSQL 18"""
 
 
-# Those of its partitions too, unless they have them for their root, whose own stands for them.
+# Those of its partitions too, each with the one that it is there for; PostgreSQL 12 has no tgparentid.
 TRIGGERS: Final = SQL(f"""{_TREE}
-    SELECT tree.root, t.tgname, n.nspname, c.relname, t.tgenabled,
+    SELECT tree.root, t.oid, coalesce(to_jsonb(t) ->> 'tgparentid', '0')::oid, t.tgname, n.nspname, c.relname,
+           t.tgenabled,
            t.tgtype & 20 <> 0,        -- 4 INSERT, 16 UPDATE (pg_trigger.h)
            t.tgtype & 8 <> 0          -- 8 DELETE
       FROM tree
       JOIN pg_trigger AS t ON t.tgrelid = tree.oid
       JOIN pg_class AS c ON c.oid = t.tgrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 28 <> 0
-       -- PostgreSQL 12 has no tgparentid
-       AND (t.tgrelid = tree.root OR coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0')
+     WHERE NOT t.tgisinternal AND t.tgtype & 28 <> 0
      ORDER BY t.tgrelid <> tree.root, t.tgname, n.nspname, c.relname
 """)
 
