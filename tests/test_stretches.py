@@ -127,6 +127,21 @@ def test_stretches_follow_any_key_that_can_be_spelled(make_pair: MakePair, key: 
     assert pair.same("t")
 
 
+def test_keys_may_stand_in_another_order_here(make_pair: MakePair) -> None:
+    table = "create table t (m mood, n int, v int, primary key (m, n))"
+    pair = make_pair(
+        schema=f"create type mood as enum ('a', 'b', 'c'); {table}",
+        target_schema=f"create type mood as enum ('c', 'b', 'a'); {table}",
+    )
+    pair.source("insert into t select chr(97 + n % 3)::mood, n, n from generate_series(1, 1000) n")
+    assert pulled(pair, "t", verify=True).tally == Tally(1000, inserted=1000)
+    pair.target("update t set v = 0 where n % 10 = 0", "delete from t where n % 10 = 1")
+    tally = pulled(pair, "t", on_conflict="update", verify=True).tally
+    assert (tally.inserted, tally.updated) == (100, 100)
+    assert pulled(pair, "t", on_conflict="update", verify=True).tally == Tally(1000, skipped=1000)
+    assert pair.same("t")
+
+
 def test_a_key_of_several_columns_is_cut_within_the_first(make_pair: MakePair) -> None:
     pair = make_pair(
         schema="create table t (a int, b text, c uuid default gen_random_uuid(), primary key (b, a))"

@@ -266,6 +266,11 @@ def tells_alike(theirs: ColumnType, ours: ColumnType) -> bool:
     return (_unqualified(theirs.name) == "citext") == (_unqualified(ours.name) == "citext")
 
 
+def has_one_order(kind: ColumnType) -> bool:
+    """Tell whether values of a type stand in the same order everywhere: a collation or labels may differ."""
+    return kind.category != "S" and kind.kind == "b"
+
+
 def _travels(kind: ColumnType) -> bool:
     if not kind.has_binary or kind.base in _CATALOG_BOUND:
         return False

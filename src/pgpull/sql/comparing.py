@@ -177,10 +177,19 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
         keys=listed(plan.keys),
         digest=digest(of, encoding),
         rows=rows_of(plan.target),
-        scope=scope_of(plan, plan.target) if plan.scope_here else SQL(""),
+        scope=_hashed(plan),
         same_key=same_key(plan.the_key),
         hash=_DIGEST,
     )
+
+
+def _hashed(plan: Plan) -> Composable:
+    """The condition of the target's rows that are hashed: in scope, if it can tell which are."""
+    if plan.scope_here:
+        return scope_of(plan, plan.target)
+    if plan.request.scope.stretch:  # there will be another for the rest
+        return SQL(" WHERE ({0}) IN (SELECT {0} FROM {1})").format(listed(plan.keys), THEIRS)
+    return SQL("")
 
 
 def clear_theirs() -> Composed:
