@@ -11,9 +11,14 @@ import pytest
 from tenacity import wait_fixed
 
 from pgpull import Summary, patience, pull, pull_tables
+from pgpull.calling import run
+from pgpull.endpoints import endpoint_of
 from pgpull.listening import Listener
-from pgpull.model import Plan
+from pgpull.model import Job, Plan, Wanted
+from pgpull.rejecting import RejectsFile
+from pgpull.requesting import make_request
 from pgpull.results import Tally
+from pgpull.shapes import TablePattern
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy
 
@@ -107,6 +112,46 @@ def test_a_target_cut_while_rows_wait_loses_none_of_them(
     assert summary.tally.failed == 0, summary
     assert summary.tally == Tally(1000, inserted=1000)
     assert pair.same("t")
+
+
+def test_a_replaced_table_that_was_through_counts_once_when_the_source_is_lost_in_another(
+    make_pair: MakePair, make_proxy: MakeProxy
+) -> None:
+    pair = make_pair(schema="create table a (id int primary key); create table b (id int primary key)")
+    for table in "ab":
+        pair.source(f"insert into {table} select generate_series(1, 400)")
+    pair.target("insert into a values (1), (9999)")
+    proxy = make_proxy(pair.source_server)
+    wanted = [
+        Wanted(TablePattern.parse(name), make_request(name, replace=name == "public.a"))
+        for name in ("public.a", "public.b")
+    ]
+    summary = run(
+        Job(tuple(wanted)),
+        endpoint_of(pair.source_through(proxy), "source"),
+        endpoint_of(pair.target_url, "target"),
+        rejects=RejectsFile(Path("rejects.jsonl")),
+        listener=On("b", 100, proxy.cut),
+    )
+    assert summary.passes == 2
+    [replaced, _] = summary.reports
+    assert (replaced.tally, replaced.deleted) == (Tally(400, inserted=400), 2)
+
+
+def test_rows_that_came_along_count_once_when_the_source_is_lost_in_another_table(
+    make_pair: MakePair, make_proxy: MakeProxy
+) -> None:
+    pair = five(make_pair)
+    pair.target("insert into a select n, 'v' from generate_series(1, 50) n")
+    pair.target("insert into b select n, n, 'old' from generate_series(1, 50) n")
+    proxy = make_proxy(pair.source_server)
+    words: Any = {"on_conflict": "update", "with_children": ["b"], "batch_size": 50}
+    summary = pulled(
+        pair, "a", "c", source=pair.source_through(proxy), way={"listener": On("c", 100, proxy.cut)}, **words
+    )
+    assert summary.passes == 2
+    tallies = {report.plan.table.name: report.tally for report in summary.reports}
+    assert tallies["b"] == Tally(400, inserted=350, updated=50)
 
 
 def test_a_row_that_must_go_goes_once_its_last_child_refers_elsewhere(make_pair: MakePair) -> None:

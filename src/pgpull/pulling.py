@@ -146,8 +146,9 @@ class TablePull:
         self._kept = kept
 
     def emptied(self, rows: int) -> None:
-        """Count local rows that were deleted to make room."""
-        self._deleted += rows
+        """Count local rows that were deleted to make room; those of an earlier pass will come once more."""
+        self._deleted += rows - min(rows, self._written_before)
+        self.tally, self._written_before = Tally(), 0
 
     @contextmanager
     def hire(self, source: Session) -> Iterator[Sequence[Worker]]:
@@ -178,11 +179,11 @@ class TablePull:
             send_bytes_as_they_are(source)
             self._follow(move(source, self._target, plan, self.applier))
         moved = self.tally.fetched - before + self.applier.waiting
-        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
         if plan.why:
             if self._target.connection is not self._looked_on:
                 raise lost(TARGET, RuntimeError("the keys of related rows went with it"))
             self._follow(move_related(source, self._target, plan, self.applier))
+        self._pass_over((plan.comparison.rows if plan.comparison else moved) - moved)
 
     def beside(self, bench: Bench, worker: Worker) -> None:
         """Decide and move on another bench, by a worker's two sessions, and come back to the own one.
