@@ -190,8 +190,11 @@ def test_a_value_that_local_cannot_read_takes_no_other_row_along(
     make_pair: MakePair, words: dict[str, Any], last: bool
 ) -> None:
     pair = make_pair()
-    for side, encoding in (("source", "SQL_ASCII"), ("target", "UTF8")):
-        server, name = pair.server(side), pair.database(side)
+    sides = [
+        (pair.source_server, pair.source_db, "SQL_ASCII"),
+        (pair.target_server, pair.target_db, "UTF8"),
+    ]
+    for server, name, encoding in sides:
         server.drop_database(name)
         server.create_database(name, template="template0", encoding=encoding)
         server.sql(name, "create table t (v text[])")
