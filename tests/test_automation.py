@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pgpull import export, hooks
+from pgpull import UsageError, export, hooks, load
 from tests.conftest import MakePair
-from tests.support import Pair, programs
+from tests.support import STANDARD_SCHEMA, Pair, programs
 from tests.test_cli import PGPULL, call, on
 from tests.test_docs import ROOT, blocks, production
 
@@ -60,6 +60,16 @@ def test_the_workflow_is_one_and_waits_for_its_postgres() -> None:
     assert "--health-cmd pg_isready" in postgres["options"]
     assert "localhost:5432" in job["env"]["LOCAL_DB_URL"]
     assert "secrets." in job["env"]["SERVER_DB_URL"]
+
+
+def test_the_steps_of_the_workflow_fill_an_empty_postgres(make_pair: MakePair, newest: int) -> None:
+    pair = make_pair(newest, newest, schema=STANDARD_SCHEMA, target_schema="")
+    pair.add_messages("source", 10)
+    for words in (step.get("run", "").partition(" > ")[0] for step in WORKFLOW["jobs"]["test"]["steps"]):
+        if words.startswith("pgpull "):
+            done = call(PGPULL, *shlex.split(words)[1:], **on(pair))
+            assert done.returncode == 0, done.stderr
+    assert pair.same("askwealth.message")
 
 
 def test_the_line_for_jq_fits_what_is_printed(production: Pair) -> None:
@@ -161,6 +171,18 @@ def test_an_archive_with_what_looks_personal_is_refused_until_masked_or_ruled_on
     assert hooks.main(["--masked", manifest]) == 0
     (own_folder / "bare" / "s.person" / "0001.csv").write_text("2,bob@example.com,Ulm\n")
     assert hooks.main([manifest]) == 1
+
+
+def test_parquet_is_found_whole_where_nothing_is_installed_to_read_it(
+    pair: Pair, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.add_messages("source", 3)
+    export("askwealth.message", source=pair.source_url, to=own_folder / "week", format="parquet")
+    for name in ("pyarrow", "pyarrow.csv", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert hooks.main([str(own_folder / "week" / "manifest.json")]) == 0
+    with pytest.raises(UsageError, match="Parquet needs pyarrow"):
+        load(own_folder / "week", target=pair.target_url)
 
 
 # --- the image -------------------------------------------------------------------------------------------

@@ -319,6 +319,16 @@ def test_the_command_speaks_json() -> None:
     assert said["findings"][-1]["hint"].startswith("did you mean: askwealth.")
 
 
+@pytest.mark.parametrize("words", [("--since", "2025-01-01"), ("--equals", "role=user"), ("--where", "true")])
+@pytest.mark.parametrize("privacy", [(), ("--privacy",)])
+def test_which_rows_are_meant_is_not_said_of_no_table(
+    pair: Pair, words: tuple[str, ...], privacy: tuple[str, ...]
+) -> None:
+    done = call(PGPULL, "check", *privacy, *words, **on(pair))
+    assert done.returncode == 2
+    assert "which rows are meant is said, and not of which table" in done.stderr
+
+
 def test_quietly_it_says_what_stands_in_the_way_and_nothing_else(pair: Pair) -> None:
     done = call(PGPULL, "check", "askwealth.none", "--quiet", **on(pair))
     assert (done.returncode, done.stdout) == (3, "")

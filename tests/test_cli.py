@@ -362,6 +362,12 @@ def test_people_without_a_postgres_get_a_private_one_and_the_table_in_it(pair: P
     pair.add_messages("source", 20)
     settings = {"SERVER_DB_URL": pair.source_url, "LOCAL_DB_URL": "embedded:here/data"}
     try:
+        checked = call(PGPULL, "check", "askwealth.message", **settings)
+        assert checked.returncode == 0, checked.stdout
+        assert "a pull makes it" in checked.stdout
+        foretold = call(SCRIPT, "--dry-run", **settings)
+        assert "fetched 20 = inserted 20" in foretold.stdout, foretold.stderr
+        assert "a pull makes it" in call(PGPULL, "check", "askwealth.message", **settings).stdout
         done = call(SCRIPT, **settings)
         assert done.returncode == 0, done.stderr
         assert "fetched 20 = inserted 20" in done.stdout

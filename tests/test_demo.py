@@ -32,6 +32,11 @@ def room_for_a_demo() -> Iterator[Path]:
         stop_servers(folder)
 
 
+def test_the_rules_of_a_project_around_it_are_not_the_demos(folder: Path) -> None:
+    (folder.parent / "pgpull.toml").write_text('[mask]\n"*role*" = "hash"\n[tables.nothing.mask]\nx = "null"\n')
+    runs(folder)
+
+
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Path]:
     """Name a folder whose servers several tests share; none of them changes a row."""

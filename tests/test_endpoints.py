@@ -33,6 +33,8 @@ def test_libpqs_own_forms_are_taken() -> None:
     assert parse_url("postgresql://a,b:1,c:2/app", "X").parameters["host"] == "a,b,c"
     assert str(parse_url("postgresql://a,b/app", "X")) == "postgresql://a,b/app"
     assert parse_url("postgresql://", "X").parameters == {}
+    assert parse_url("postgresql://me@db:5432?sslmode=require", "X").parameters["sslmode"] == "require"
+    assert parse_url("postgresql://me@db?sslrootcert=/ca.pem", "X").parameters["host"] == "db"
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))

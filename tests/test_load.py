@@ -694,6 +694,17 @@ def test_a_pull_by_way_of_files_is_the_pull_and_leaves_the_files(full: Pair) -> 
     assert "skipped 48" in script(full, *days).stdout
 
 
+def test_a_mirror_by_way_of_files_minds_a_standing_condition(full: Pair) -> None:
+    Path("pgpull.toml").write_text("""[tables."askwealth.message"]\nwhere = "role <> 'user'"\n""")
+    full.add_messages("target", 6, seed="mine")
+    done = script(full, "--mirror", "--max-delete", "100%", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert full.images("source", f"(select * from {MESSAGE} where role <> 'user') t") == full.images(
+        "target", f"(select * from {MESSAGE} where role <> 'user') t"
+    )
+    assert full.target(f"select count(*) from {MESSAGE} where role = 'user'") == [(3,)]
+
+
 def test_short_transactions_make_no_archive_of_one_instant(full: Pair) -> None:
     done = script(full, "--no-snapshot")
     assert (done.returncode, "an archive is of one instant" in done.stderr) == (2, True)

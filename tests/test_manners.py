@@ -36,6 +36,8 @@ class Hears(Listener):
     def noticed(self, text: str) -> None:
         self.notices.append(text)
 
+    told = noticed
+
 
 def pulled(pair: Pair, **words: Any) -> Report:
     return pull(TABLE, **{"source": pair.source_url, "target": pair.target_url, **words})

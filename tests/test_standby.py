@@ -153,6 +153,8 @@ class Meanwhile(Listener):
     def noticed(self, text: str) -> None:
         self.notices.append(text)
 
+    told = noticed
+
     def _when(self, rows: int) -> None:
         if self._armed and rows - self._from >= self._rows:
             self._armed = False
@@ -331,6 +333,8 @@ class LongReadsEnd(Listener):
 
     def noticed(self, text: str) -> None:
         self.notices.append(text)
+
+    told = noticed
 
 
 SPRING: Any = {"window": "at", "since": "2025-01-01", "until": "2025-03-26"}

@@ -299,7 +299,7 @@ def run_export(
 ) -> Exported:
     """Write an archive; see :func:`pgpull.export`."""
     hears = listener or Listener()
-    with paced(source, manners, hears.noticed) as pace:
+    with paced(source, manners, hears.told) as pace:
         jobs = manners.jobs or default_jobs()
         return export_to(asked, source, jobs, pace, Patience(retries, hears.noticed), hears)
 
@@ -347,7 +347,7 @@ def run(
     with (
         RejectsFile(rejects) if isinstance(rejects, Path) else nullcontext(rejects) as file,
         closing(open_target(target)) as local,
-        paced(source, manners, hears.noticed) as pace,
+        paced(source, manners, hears.told) as pace,
     ):
         patience, jobs = Patience(retries, hears.noticed), manners.jobs or default_jobs()
         bench = Bench(local, file, hears, patience, jobs, pace)

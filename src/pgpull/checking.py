@@ -216,6 +216,10 @@ def _table(
     source: Session, target: Session, request: Request, seen: Seen, window: str | None
 ) -> Iterator[Finding]:
     table = request.table
+    if table in seen.theirs and table not in seen.ours and target.endpoint.private:
+        fact = "it is not here yet: a pull makes it, with its columns and its key"
+        yield note(table, fact, "with --create-missing it gets its indexes and constraints, too")
+        return
     try:
         # what the server refuses does not end the transaction
         with translated(SOURCE, source.connection), source.connection.transaction():

@@ -433,10 +433,19 @@ def check(
         130  you pressed Ctrl-C
     """
     if not tables:
+        _check_no_scope(scope)
         return Inspection(options.job(["*.*"]), privacy=True) if privacy else Inspection()
     idle = scope.window if scope.since is None and scope.until is None else None
     job = options.job(tables, **(replace(scope, window=None) if idle else scope).words)
     return Inspection(job, idle, privacy)
+
+
+def _check_no_scope(scope: ScopeOptions) -> None:
+    if scope != ScopeOptions():
+        raise UsageError(
+            "which rows are meant is said, and not of which table",
+            "name a table, or a pattern: pgpull check 'askwealth.*' --since 2025-01-01",
+        )
 
 
 @app.command("demo", cls=Command)

@@ -243,11 +243,16 @@ def _pull_by_files(reporter: Reporter, options: Options, asked: ByFiles) -> int:
         exported = run_export(
             export, settings.source, retries=options.retries, manners=options.manners, listener=reporter
         )
-    reporter.noticed(f"{exported.manifest.rows:,} rows are in {exported.archive}")
-    every = tuple(replace(wanted, request=replace(wanted.request, scope=Scope())) for wanted in job.wanted)
+    reporter.told(f"{exported.manifest.rows:,} rows are in {exported.archive}")
+    every = tuple(replace(wanted, request=_all_of(wanted.request)) for wanted in job.wanted)
     here = replace(options, pause_when=None)
     with whole(asked.archive) as archive:
         return _pull(reporter, here, replace(job, wanted=every), archive, settings.target)
+
+
+def _all_of(request: Request) -> Request:
+    """Ask for all that an archive holds; the condition under which rows go that are here is said again."""
+    return replace(request, scope=Scope(where=request.scope.where if request.deletes else None))
 
 
 def _check_files(request: Request, job: Job, options: Options) -> None:

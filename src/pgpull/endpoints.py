@@ -128,7 +128,7 @@ def _check_authority(url: str, what: str) -> None:
     """Refuse a raw @, / or % in a password: libpq would take the rest of it for the host, and show it."""
     authority, _, rest = url.partition("://")[2].partition("/")
     password_goes_on = "@" in rest.partition("?")[0] and "@" not in authority
-    port = re.search(r":([^:\]@]*)$", authority.rpartition("@")[2])
+    port = re.search(r":([^:\]@]*)$", authority.rpartition("@")[2].partition("?")[0])
     odd_port = port is not None and not re.fullmatch(r"[0-9,]*", port[1])
     if authority.count("@") > 1 or password_goes_on or odd_port:
         raise SettingsError(

@@ -77,7 +77,7 @@ def _is_archive(manifest: Path) -> bool:
 
 def _wrong_archive(folder: Path, masked: bool) -> Iterator[PgpullError]:
     try:
-        with reading.whole(folder) as archive:
+        with reading.whole(folder, unpacks=False) as archive:
             tables = archive.manifest.tables if masked else ()
         rules = config_file.recipes().masks if masked else NO_MASKS
         bare = [(table, _bare(table, rules)) for table in tables]

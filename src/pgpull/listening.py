@@ -31,10 +31,10 @@ class Listener:
         """The target refused a row."""
 
     def noticed(self, text: str) -> None:
-        """Something a user wants to know of happened: a lost connection, a pause.
+        """Something a user has to know of happened: a lost connection, a table that was made."""
 
-        That the reading pauses is said by the thread that pauses.
-        """
+    def told(self, text: str) -> None:
+        """All goes as it was asked: the reading pauses, or goes on. It is said by the thread that pauses."""
 
     def done(self, report: Report) -> None:
         """A table is through, one of several."""

@@ -124,12 +124,13 @@ def _check_key(source: Session) -> None:
     key = source.endpoint.mask_key
     if len(key) >= _LEAST_KEY:
         return
-    fact = "PGPULL_MASK_KEY is not set, and there are masks that hang on it"
+    fact = "the server's settings have no PGPULL_MASK_KEY, and there are masks that depend on it"
     if key:
         fact = f"PGPULL_MASK_KEY has {len(key)} characters: one so short can be guessed"
     raise SettingsError(
         fact,
-        "put one into .env, the whole team's: PGPULL_MASK_KEY=..., as openssl rand -hex 32 prints it",
+        "put one into .env, the whole team's: PGPULL_MASK_KEY=..., as openssl rand -hex 32 prints it; in Python"
+        " it is a part of the source, which pgpull.settings.load().source is, and a URL is not",
     )
 
 

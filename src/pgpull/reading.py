@@ -30,23 +30,24 @@ class Damaged(Exception):
 
 
 @contextmanager
-def whole(text: str | Path) -> Iterator[Archive]:
+def whole(text: str | Path, *, unpacks: bool = True) -> Iterator[Archive]:
     """Open an archive for the length of a block, and make sure that it is whole and as it was written.
 
     Args:
         text: its folder, or its URL; then it is brought into a private temporary folder.
+        unpacks: whether its rows are to be read.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or what its rows would be read with is not installed.
         ArchiveError: there is none, or it is not whole, or was changed.
     """
     place = place_of(text)
     if place.remote is None:
-        yield _found_whole(Path(place.path), place.name)
+        yield _found_whole(Path(place.path), place.name, unpacks)
         return
     with tempfile.TemporaryDirectory(prefix="pgpull-load-") as folder:  # nobody else can read it
         _bring(place, Path(folder))
-        yield _found_whole(Path(folder), place.name)
+        yield _found_whole(Path(folder), place.name, unpacks)
 
 
 def _bring(place: Place, folder: Path) -> None:
@@ -68,9 +69,9 @@ def _fetch(place: Place, path: str, folder: Path) -> None:
 # --- found whole -----------------------------------------------------------------------------------------
 
 
-def _found_whole(folder: Path, name: str) -> Archive:
+def _found_whole(folder: Path, name: str, unpacks: bool) -> Archive:
     manifest = _manifest(folder, name)
-    if manifest.format == "parquet":
+    if unpacks and manifest.format == "parquet":
         columnar.check_installed()
     for file in manifest.files:
         _check_size(folder / file.path, file, name)

@@ -142,7 +142,7 @@ def _sides(
     """Have both sides as a pull would find them once it moves rows: the source, and the target."""
     with (
         closing(open_target(target)) as local,
-        paced(source, manners, listener.noticed) as pace,
+        paced(source, manners, listener.told) as pace,
         opened(source, local, job, allowed, writes=False, pace=pace) as server,
         _as_made(server, local, job, listener),
     ):
@@ -152,7 +152,7 @@ def _sides(
 @contextmanager
 def _as_made(source: Session, target: Session, job: Job, listener: Listener) -> Iterator[None]:
     """Have the tables that a pull would make until a block ends: nobody else sees them, and they go again."""
-    if not job.create_missing:
+    if not _makes(target, job):
         yield
         return
     with translated(TARGET, target.connection), target.connection.transaction(force_rollback=True):
@@ -161,6 +161,11 @@ def _as_made(source: Session, target: Session, job: Job, listener: Listener) -> 
             source, target, job, asked, lambda note: listener.noticed(f"a pull will say: {note}")
         )
         yield
+
+
+def _makes(target: Session, job: Job) -> bool:
+    """Tell whether a pull would make tables that local lacks; a private one gets them by itself."""
+    return job.create_missing or target.endpoint.private
 
 
 class _Rehearsals:
@@ -195,7 +200,7 @@ class _Rehearsals:
 
     def _plans(self) -> list[list[Plan]]:
         asked = preparing.requests(self._source, self._job)
-        reach = preparing.reached(self._source, self._target, self._job, asked)
+        reach = preparing.reached(self._source, self._target, self._job, asked, may_make=True)
         self._roots = roots_of(reach.seen.ours.values())
 
         def planned(request: Request) -> Plan | None:
@@ -208,7 +213,7 @@ class _Rehearsals:
     @contextmanager
     def _attempt(self, table: TableName) -> Iterator[None]:
         # what fails must not take the tables along that were made for now
-        within = self._target.connection.transaction() if self._job.create_missing else nullcontext()
+        within = self._target.connection.transaction() if _makes(self._target, self._job) else nullcontext()
         try:
             with self._source.connection.transaction(), within:
                 yield
@@ -286,7 +291,7 @@ def rehearse(
     request = job.single
     assert request is not None, "several tables are rehearsed as a job"
     with _sides(job, source, target, allowed, manners, hears) as (server, local):
-        plan = look(server, local, request, see(server, local, [request.table]))
+        plan = look(server, local, request, see(server, local, [request.table], may_make=True))
         hears.looked(plan, server, local)
         plan, _ = decide(server, local, plan)
         hears.planned(plan, server, local)

@@ -156,6 +156,11 @@ class Reporter(Listener):
         """Say what happened on the way."""
         self._warn(text)
 
+    def told(self, text: str) -> None:
+        """Say what goes as it was asked."""
+        self._record(logging.INFO, text)
+        self._say(text)
+
     def only_looks(self) -> None:
         """Hear that nothing will be written: what is said of an early end says so, and holds no tally."""
         self._writes = False

@@ -215,9 +215,13 @@ def _write(path: Path, text: str) -> None:
     Path(name).replace(path)
 
 
+_WITHOUT_RULES = ("--config", os.devnull)
+"""The rules of a project that somebody tries the demo in are for its own tables."""
+
+
 def _main_job(env_file: Path) -> list[str]:
     script = Path("data_migrations/load_messages.py")
-    given = ["--env-file", str(env_file)]
+    given = ["--env-file", str(env_file), *_WITHOUT_RULES]
     if _is_script_of_pgpull(script):
         return [sys.executable, str(script), *given, "--from-date", SINCE, "--to-date", UNTIL]
     window = ["--window", "created_at", "--since", SINCE, "--until", UNTIL]
@@ -226,7 +230,7 @@ def _main_job(env_file: Path) -> list[str]:
 
 def _other_tables(env_file: Path) -> list[str]:
     script = Path("data_migrations/load_tables.py")
-    given = ["askwealth.document", "--env-file", str(env_file)]
+    given = ["askwealth.document", "--env-file", str(env_file), *_WITHOUT_RULES]
     if _is_script_of_pgpull(script):
         return [sys.executable, str(script), *given]
     return [sys.executable, "-m", "pgpull", "pull", *given]
