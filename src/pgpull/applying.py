@@ -14,7 +14,15 @@ import psycopg
 from psycopg.sql import Composed
 
 from pgpull import sql
-from pgpull.diagnosis import TARGET, lost, names_nothing, translated
+from pgpull.diagnosis import (
+    FOREIGN_KEY_VIOLATION,
+    TARGET,
+    UNIQUE_VIOLATION,
+    VALUE_TAKEN,
+    lost,
+    names_nothing,
+    translated,
+)
 from pgpull.errors import ConnectionLost
 from pgpull.model import Plan, Strategy
 from pgpull.objecting import held_triggers
@@ -29,10 +37,6 @@ from pgpull.streams import Batch, copy_in
 # server itself (manual: appendix A). All else is: values, constraints, limits, and whatever SQLSTATE a function
 # behind a check or a domain raises.
 _NOT_THE_ROWS = ("08", "0A", "25", "28", "2D", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX")
-
-_UNIQUE_VIOLATION = "23505"
-_FOREIGN_KEY_VIOLATION = "23503"
-_VALUE_TAKEN = ("23505", "23P01")
 
 
 Orphan = tuple[int, list[str | None]]
@@ -115,17 +119,17 @@ class Applier:
 
     def _apart(self, batch: Batch, strategy: Strategy, error: psycopg.Error) -> Iterator[Tally]:
         """Go on with a refused batch: without rows that can wait, by merging it, by halves, without the row."""
-        if self.plan.ties and not self._sets_aside and error.sqlstate == _FOREIGN_KEY_VIOLATION:
+        if self.plan.ties and not self._sets_aside and error.sqlstate == FOREIGN_KEY_VIOLATION:
             self._sets_aside = True
             yield from self._apply(batch, Strategy.MERGE)
         elif strategy is Strategy.STRAIGHT and self.plan.key:
             # some keys are there after all: more may be
-            self._met = self._met or error.sqlstate == _UNIQUE_VIOLATION
+            self._met = self._met or error.sqlstate == UNIQUE_VIOLATION
             yield from self._apply(batch, Strategy.MERGE)
         elif len(batch) > 1:
             for half in batch.halves():
                 yield from self._apply(half, strategy)
-        elif error.sqlstate in _VALUE_TAKEN and waiting.updates(self.plan):
+        elif error.sqlstate in VALUE_TAKEN and waiting.updates(self.plan):
             self._patience.call(lambda: self._let_wait(batch))  # the value may be free once all are in
         else:
             self._rejected(self._patience.call(lambda: self._made_legible(batch, error)))

@@ -137,6 +137,17 @@ def is_lost(error: psycopg.Error, connection: psycopg.Connection | None) -> bool
     return connection is not None and (connection.closed or connection.broken)
 
 
+# By their names in the manual: appendix A, PostgreSQL Error Codes.
+FOREIGN_KEY_VIOLATION: Final = "23503"
+UNIQUE_VIOLATION: Final = "23505"
+CHECK_VIOLATION: Final = "23514"
+EXCLUSION_VIOLATION: Final = "23P01"
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+
+VALUE_TAKEN: Final = (UNIQUE_VIOLATION, EXCLUSION_VIOLATION)
+"""Another row has what only one may have."""
+
+
 def condition(sqlstate: str) -> str:
     """Return the name that Postgres gives a SQLSTATE, in its own spelling."""
     try:
@@ -183,7 +194,11 @@ def column_in_copy(error: psycopg.Error) -> str | None:
 def names_nothing(error: psycopg.Error) -> bool:
     """Tell whether a row's value names what the database has not, as one of type regrole or regclass may."""
     sqlstate = error.sqlstate or ""
-    return sqlstate[:2] in ("42", "3F") and sqlstate != "42501" and column_in_copy(error) is not None
+    return (
+        sqlstate[:2] in ("42", "3F")
+        and sqlstate != INSUFFICIENT_PRIVILEGE
+        and column_in_copy(error) is not None
+    )
 
 
 # As Postgres quotes in other languages: »German«, „Polish”, « French », 「Chinese」.
@@ -206,10 +221,10 @@ def failed(side: str, error: psycopg.Error) -> PgpullError:
     """Turn any error of a live session into ours."""
     sqlstate = error.sqlstate or ""
     said = f"{side} says: {fact(error) or type(error).__name__}" + (f" ({sqlstate})" if sqlstate else "")
-    if sqlstate == "42501" and "row-level security" in said:
+    if sqlstate == INSUFFICIENT_PRIVILEGE and "row-level security" in said:
         hint = "row-level security would hide rows: connect as a role with BYPASSRLS, or as the table's owner"
         return PlanError(said, hint)
-    if sqlstate == "42501":
+    if sqlstate == INSUFFICIENT_PRIVILEGE:
         return PlanError(said, "ask the owner for the privilege")
     if sqlstate in _LIMITS and "timeout" not in said:
         return Stopped(said, "somebody cancelled the statement: run the same command again to go on")

@@ -24,7 +24,7 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 
 from pgpull import sql
-from pgpull.diagnosis import column_in_copy, condition, fact
+from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, column_in_copy, condition, fact
 from pgpull.errors import SettingsError, Stopped
 from pgpull.model import Plan, Wire
 from pgpull.results import Reject
@@ -33,8 +33,6 @@ from pgpull.streams import Batch, fields
 
 if sys.platform != "win32":
     import fcntl
-
-_FOREIGN_KEY_VIOLATION = "23503"
 
 
 def reject_of(plan: Plan, batch: Batch, error: psycopg.Error, connection: psycopg.Connection) -> Reject:
@@ -97,8 +95,8 @@ def orphan(plan: Plan, row: Sequence[str | None], key: ForeignKey) -> Reject:
         table=plan.table,
         key={name: values[name] for name in plan.keys},
         values=values,
-        sqlstate=_FOREIGN_KEY_VIOLATION,
-        condition=condition(_FOREIGN_KEY_VIOLATION),
+        sqlstate=FOREIGN_KEY_VIOLATION,
+        condition=condition(FOREIGN_KEY_VIOLATION),
         fact=fact,
         message=f"{fact}; Key ({names})=({missing}) is not present in table {parent}.",
         constraint=key.name,

@@ -11,15 +11,13 @@ import psycopg
 from psycopg.sql import Composed
 
 from pgpull import sql
-from pgpull.diagnosis import translated
+from pgpull.diagnosis import INSUFFICIENT_PRIVILEGE, translated
 from pgpull.errors import PlanError
 from pgpull.model import Estimate, Plan, Request, Scope, Window
 from pgpull.sessions import Session
 from pgpull.shapes import Shape
 from pgpull.sql import catalog as questions
 from pgpull.sql.parts import condition
-
-_NO_PRIVILEGE = "42501"
 
 
 def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str) -> None:
@@ -36,7 +34,7 @@ def check_condition(session: Session, scope: Scope, shape: Shape, timezone: str)
             if scope.where:
                 session.connection.execute(sql.probe_alone(scope.where, shape), binary=True)
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
-            if error.sqlstate == _NO_PRIVILEGE:
+            if error.sqlstate == INSUFFICIENT_PRIVILEGE:
                 raise
             raise PlanError(
                 f"{session.side} does not take the condition: {error.diag.message_primary} ({error.sqlstate})",

@@ -21,7 +21,16 @@ from pgpull import sql as statements
 from pgpull.applying import Applier
 from pgpull.comparing import Incomparable, key_batches
 from pgpull.deciding import find
-from pgpull.diagnosis import SOURCE, TARGET, translated
+from pgpull.diagnosis import (
+    CHECK_VIOLATION,
+    EXCLUSION_VIOLATION,
+    FOREIGN_KEY_VIOLATION,
+    SOURCE,
+    TARGET,
+    UNIQUE_VIOLATION,
+    condition,
+    translated,
+)
 from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Strategy
 from pgpull.moving import Progress, flow, move_keyed, move_lacking
 from pgpull.ordering import parent_of
@@ -268,11 +277,11 @@ class Rehearsal:
         plan, rules = self._plan, self._rules
         if rules.partitions and None not in rules.partitions:
             homes = [text for text in rules.partitions if text is not None]
-            self._drop("23514 check_violation: no partition for the row", sql.drop_homeless(homes))
+            self._drop(CHECK_VIOLATION, ": no partition for the row", sql.drop_homeless(homes))
         unique = choosing.unique_beside_key(plan, rules)
         for rule in unique:
-            kind = "23P01 exclusion_violation" if rule.operators else "23505 unique_violation"
-            self._drop(f"{kind} on {rule.name}", sql.drop_clashing(plan, rule))
+            kind = EXCLUSION_VIOLATION if rule.operators else UNIQUE_VIOLATION
+            self._drop(kind, f" on {rule.name}", sql.drop_clashing(plan, rule))
         self._drop_orphans()
         if plan.key and unique and not any(rule.deferrable for rule in rules.unique):
             self._bring_together(loads)
@@ -297,7 +306,7 @@ class Rehearsal:
     def _drop_orphans_of(self, key: ForeignKey) -> int:
         parent = parent_of(key, self._coming or ())
         statement = sql.drop_orphans(self._plan, key, parent)
-        return self._drop(f"23503 foreign_key_violation on {key.name}", statement)
+        return self._drop(FOREIGN_KEY_VIOLATION, f" on {key.name}", statement)
 
     def keep_coming(self) -> frozenset[str]:
         """Keep which rows would be there, for tables that refer to them; return by which columns."""
@@ -317,11 +326,11 @@ class Rehearsal:
             self._target.connection.execute(sql.create_together(self._plan))
             self._let_be_null(sql.TOGETHER, loads)
             self._target.connection.execute(sql.bring_together(self._plan))
-        self._drop("23505 unique_violation among the new rows", sql.drop_left_out(self._plan))
+        self._drop(UNIQUE_VIOLATION, " among the new rows", sql.drop_left_out(self._plan))
 
-    def _drop(self, reason: str, statement: Composed) -> int:
+    def _drop(self, sqlstate: str, where: str, statement: Composed) -> int:
         with translated(TARGET, self._target.connection):
             rows = self._target.connection.execute(statement).rowcount
         if rows:
-            self._refused[reason] += rows
+            self._refused[f"{sqlstate} {condition(sqlstate)}{where}"] += rows
         return rows

@@ -26,7 +26,7 @@ from pgpull.applying import (
     waiting_rows_lost,
 )
 from pgpull.catalog import rules_of
-from pgpull.diagnosis import TARGET, translated
+from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, TARGET, VALUE_TAKEN, translated
 from pgpull.model import Plan
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
@@ -40,11 +40,7 @@ _ORPHANS_AT_ONCE: Final = 1_000
 
 _PLACES_AT_ONCE: Final = 8_192
 
-_FOREIGN_KEY_VIOLATION: Final = "23503"
-
-_VALUE_TAKEN: Final = ("23505", "23P01")
-
-_MAY_PASS: Final = (_FOREIGN_KEY_VIOLATION, *_VALUE_TAKEN)
+_MAY_PASS: Final = (FOREIGN_KEY_VIOLATION, *VALUE_TAKEN)
 """A parent may come yet, a unique value may become free."""
 
 Settled = tuple[Plan, Tally]
@@ -222,13 +218,13 @@ class _Settling:
 
     def _refuse_bad_rows_among(self, plan: Plan, places: Sequence[str]) -> None:
         error = self._try(plan, places)
-        if error is None or error.sqlstate == _FOREIGN_KEY_VIOLATION:
+        if error is None or error.sqlstate == FOREIGN_KEY_VIOLATION:
             return
         if len(places) > 1:
             middle = len(places) // 2
             self._refuse_bad_rows_among(plan, places[:middle])
             self._refuse_bad_rows_among(plan, places[middle:])
-        elif not (sql.updates(plan) and error.sqlstate in _VALUE_TAKEN):  # an update may free the value yet
+        elif not (sql.updates(plan) and error.sqlstate in VALUE_TAKEN):  # an update may free the value yet
             self._reject(_Row(plan, places[0]), error)
 
     def _try(self, plan: Plan, places: Sequence[str]) -> psycopg.Error | None:
@@ -408,4 +404,4 @@ class _Settling:
         if not refused or not self._write_together():  # a circle of rows is left
             return []
         # what wants a parent may only want that of a row which is to blame
-        return [pair for pair in refused if pair[1].sqlstate != _FOREIGN_KEY_VIOLATION] or refused
+        return [pair for pair in refused if pair[1].sqlstate != FOREIGN_KEY_VIOLATION] or refused
