@@ -399,6 +399,11 @@ class Plan:
         """Whether everything is written in one transaction: what replaces the scope, or cannot be resumed."""
         return self.together or self.request.replace or self.key is None
 
+    @property
+    def updates(self) -> bool:
+        """Whether rows that are here already are updated."""
+        return self.request.on_conflict is OnConflict.UPDATE and self.key is not None and bool(self.updated)
+
     def key_type(self, column: str) -> str:
         """The name of the type that a column's keys are sent to the source as; its index can serve it."""
         found = self.source.column(column)

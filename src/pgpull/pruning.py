@@ -14,10 +14,10 @@ import psycopg
 from psycopg.sql import Composed
 
 from pgpull import bags
-from pgpull.applying import triggers_held
 from pgpull.comparing import key_batches, take_keys
 from pgpull.diagnosis import TARGET, translated
 from pgpull.errors import PlanError, Stopped
+from pgpull.merging import triggers_held
 from pgpull.model import Comparison, Plan
 from pgpull.sessions import Session
 from pgpull.sql import comparing

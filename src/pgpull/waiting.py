@@ -15,18 +15,10 @@ from typing import Final
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull.applying import (
-    Applier,
-    RowsRefused,
-    given,
-    make_stage,
-    merged,
-    refusals,
-    triggers_held,
-    waiting_rows_lost,
-)
+from pgpull.applying import Applier
 from pgpull.catalog import rules_of
 from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, TARGET, VALUE_TAKEN, translated
+from pgpull.merging import RowsRefused, given, make_stage, merged, refusals, triggers_held, waiting_rows_lost
 from pgpull.model import Plan
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
@@ -193,7 +185,7 @@ class _Settling:
         self.transactions += given(number)
         for plan, rows in zip(self._plans, waiting, strict=True):
             inserted = next(counts)
-            updated = next(counts) if sql.updates(plan) else 0
+            updated = next(counts) if plan.updates else 0
             self._settled.append((plan, Tally(rows, inserted, updated, rows - inserted - updated)))
         return None
 
@@ -224,7 +216,7 @@ class _Settling:
             middle = len(places) // 2
             self._refuse_bad_rows_among(plan, places[:middle])
             self._refuse_bad_rows_among(plan, places[middle:])
-        elif not (sql.updates(plan) and error.sqlstate in VALUE_TAKEN):  # an update may free the value yet
+        elif not (plan.updates and error.sqlstate in VALUE_TAKEN):  # an update may free the value yet
             self._reject(_Row(plan, places[0]), error)
 
     def _try(self, plan: Plan, places: Sequence[str]) -> psycopg.Error | None:

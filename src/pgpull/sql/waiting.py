@@ -82,7 +82,7 @@ def _lacks(plan: Plan, tie: Tie, elsewhere: Sequence[Composable] = ()) -> Compos
     if plan.place in tie.parents:
         parents.append(SQL("(SELECT {})").format(listed(key.referred, "s")))  # a row may refer to itself
     conditions = [filled(key, "s"), lacks(key, "s", parents)]
-    if updates(plan):  # an update that leaves the reference as it is needs no parent
+    if plan.updates:  # an update that leaves the reference as it is needs no parent
         unchanged = SQL(" AND ").join(
             SQL("t.{0} IS NOT DISTINCT FROM s.{0}").format(Identifier(name)) for name in key.columns
         )
@@ -202,7 +202,7 @@ def together(plans: Sequence[Plan]) -> Composed:
 def _steps(plans: Sequence[Plan]) -> Iterator[tuple[str, Composed]]:
     for plan in plans:
         yield f"inserted_{plan.place}", insert_missing(plan, waiting(plan.place))
-        if updates(plan):
+        if plan.updates:
             yield f"updated_{plan.place}", update_changed(plan, waiting(plan.place))
 
 
@@ -211,11 +211,6 @@ def stage_some(plan: Plan, first: str, last: str) -> Composed:
     return SQL("INSERT INTO {} SELECT {} FROM {} AS s WHERE s.ctid BETWEEN {}::tid AND {}::tid").format(
         STAGE, listed(plan.columns, "s"), waiting(plan.place), Literal(first), Literal(last)
     )
-
-
-def updates(plan: Plan) -> bool:
-    """Tell whether rows that are here already are updated."""
-    return plan.request.on_conflict is OnConflict.UPDATE and plan.key is not None and bool(plan.updated)
 
 
 def count(plan: Plan) -> Composed:
