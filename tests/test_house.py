@@ -13,13 +13,14 @@ SOURCE = Path(pgpull.__file__).parent
 # From the ground up; a module imports only from floors below its own.
 FLOORS = [
     {"errors", "inheriting", "starting"},
-    {"asking", "bastions", "embedded", "nearby", "outlets"},
+    {"asking", "bastions", "embedded", "nearby", "outlets", "private_files"},
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"masking"},
     {"manners", "model", "relations"},
     {"archives", "corrections", "pacing", "resolving", "splitting"},
     {"columnar", "findings", "pages", "places", "results", "requesting", "sql", "substitutes", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
+    {"rejects_file"},
     {"objecting", "tunnels"},
     {"reaching"},
     {"connecting"},

@@ -11,7 +11,7 @@ import pytest
 
 from pgpull import Reject, SettingsError, Stopped, pull
 from pgpull.listening import Listener
-from pgpull.rejecting import RejectsFile
+from pgpull.rejects_file import RejectsFile
 from pgpull.wording import reject_text
 from tests.conftest import MakePair
 from tests.support import Pair

@@ -15,7 +15,7 @@ from pgpull.calling import run
 from pgpull.endpoints import endpoint_of
 from pgpull.listening import Listener
 from pgpull.model import Job, Plan, Wanted
-from pgpull.rejecting import RejectsFile
+from pgpull.rejects_file import RejectsFile
 from pgpull.requesting import make_request
 from pgpull.results import Tally
 from pgpull.shapes import TablePattern

@@ -22,7 +22,7 @@ from pgpull.patience import DEFAULT_RETRIES, Patience
 from pgpull.places import place_of
 from pgpull.pulling import Bench
 from pgpull.reading import whole
-from pgpull.rejecting import RejectsFile
+from pgpull.rejects_file import RejectsFile
 from pgpull.requesting import RowWords, Words, check_words, default_rejects, make_job, said_request
 from pgpull.results import Report, Summary
 from pgpull.sessions import open_source, open_target

@@ -20,7 +20,7 @@ from pgpull.errors import SettingsError
 from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Job, Request
-from pgpull.rejecting import open_private
+from pgpull.private_files import open_private
 from pgpull.requesting import RowWords, check_words, make_job, make_request
 from pgpull.results import Difference
 from pgpull.sessions import Session, open_source, open_target

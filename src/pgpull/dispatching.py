@@ -23,7 +23,7 @@ from pgpull.reaching import kept_open
 from pgpull.reading import whole
 from pgpull.recipes import Recipes
 from pgpull.rehearsing import rehearse, rehearse_job
-from pgpull.rejecting import RejectsFile
+from pgpull.rejects_file import RejectsFile
 from pgpull.reporting import Reporter
 from pgpull.requesting import default_rejects
 from pgpull.retrying import retry

@@ -17,10 +17,11 @@ from typing import IO, Final
 from pgpull import columnar
 from pgpull.archives import ArchivedFile, ArchivedTable, Compression
 from pgpull.packing import Export, Packed
+from pgpull.private_files import open_new
 from pgpull.shapes import Column
 from pgpull.spooling import Spool
 from pgpull.sql import NO_MONTH
-from pgpull.storing import Writing, open_new
+from pgpull.storing import Writing
 
 _COPY_BYTES: Final = 1024 * 1024
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from pgpull.errors import SettingsError
-from pgpull.rejecting import open_private
+from pgpull.private_files import open_private
 
 
 class _LogFile(logging.FileHandler):

@@ -20,7 +20,7 @@ from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Request, S
 from pgpull.moving import Progress, move, move_related
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.patience import Patience
-from pgpull.rejecting import RejectsFile
+from pgpull.rejects_file import RejectsFile
 from pgpull.results import Reject, Report, Tally
 from pgpull.sessions import Session, reopen, send_bytes_as_they_are, subtransaction
 from pgpull.sharing import SharedMove, shared_out

@@ -24,7 +24,7 @@ from pgpull.listening import Listener
 from pgpull.model import Job, OnConflict, Scope, Wanted
 from pgpull.patience import DEFAULT_RETRIES
 from pgpull.reading import whole
-from pgpull.rejecting import RejectsFile, hold_alone, is_still
+from pgpull.rejects_file import RejectsFile, hold_alone, is_still
 from pgpull.requesting import make_request
 from pgpull.results import Summary
 from pgpull.sessions import open_target

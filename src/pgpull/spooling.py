@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from pgpull.storing import open_more
+from pgpull.private_files import open_more
 
 FILE_BYTES: Final = 64 * 1024 * 1024
 """So large that there are few files, and so small that one fits into memory, and several workers load them."""

@@ -15,11 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from pgpull.archives import MANIFEST, Manifest
 from pgpull.errors import ArchiveError
 from pgpull.places import Place, is_archive, said_clearly
+from pgpull.private_files import open_new
 
 if sys.platform != "win32":
     import fcntl
@@ -152,16 +153,6 @@ class Writing:
         except ArchiveError as error:
             hint = f"the new archive is whole, in {self._folder}: move it where it is to be"
             raise ArchiveError(error.message, hint) from error
-
-
-def open_new(path: Path) -> IO[bytes]:
-    """Open a file that nobody else may read, to be written; an old one goes."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-
-def open_more(path: Path) -> IO[bytes]:
-    """Open a file that nobody else may read, to be written on at its end."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)
 
 
 def _sync(path: Path) -> None:
