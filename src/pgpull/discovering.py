@@ -17,11 +17,10 @@ from pgpull.fitting import header, others_for, quoted_key
 from pgpull.masking import Kind, MaskRule, Path, looks_personal, spelled
 from pgpull.model import Request
 from pgpull.sessions import Session
-from pgpull.shapes import Column, Shape
+from pgpull.shapes import DOCUMENTS, Column, Shape
 from pgpull.sql import personal as sql
 
-_TEXTS: Final = ("text", "varchar", "bpchar", "citext", "json", "jsonb")
-_DOCUMENTS: Final = ("json", "jsonb")
+_TEXTS: Final = ("text", "varchar", "bpchar", "citext", *DOCUMENTS)
 
 
 def found_personal(source: Session, request: Request, shape: Shape) -> Iterator[Finding]:
@@ -87,7 +86,7 @@ def _keys(
     source: Session, request: Request, shape: Shape, column: Column, rule: MaskRule | None
 ) -> tuple[dict[Path, int], dict[Path, int]]:
     """Count the documents with keys that look personal; apart those that no mask by path leads to."""
-    if column.type.base not in _DOCUMENTS:
+    if column.type.base not in DOCUMENTS:
         return {}, {}
     where = shape, column.name, request.scope, request.timezone
     if rule is None or rule.mask.kind is not Kind.PATHS:
@@ -120,6 +119,6 @@ def _finding(shape: Shape, column: Column, rule: MaskRule | None, fact: str) -> 
 
 
 def _fitting(column: Column) -> str:
-    if column.type.base in _DOCUMENTS:
+    if column.type.base in DOCUMENTS:
         return '"scrub", a mask by path, or "keep"'
     return '"keep", or a mask'

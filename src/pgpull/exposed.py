@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pgpull.errors import PlanError
 from pgpull.fitting import header, passes_over, quoted_key
 from pgpull.masking import EVERY, Kind, MaskRule, Masks, Path, looks_personal
-from pgpull.shapes import Column, Shape
+from pgpull.shapes import DOCUMENTS, Column, Shape
 
 
 def unruled(masks: Masks, shape: Shape, columns: Iterable[Column]) -> Iterator[Column]:
@@ -48,7 +48,7 @@ def documents(
     """Yield the columns of documents that have no rule for all of their keys, and the paths that have one."""
     for column in columns:
         rule = masks.rule_for(shape.names, column.name)
-        if column.type.base in ("json", "jsonb") and (rule is None or rule.mask.kind is Kind.PATHS):
+        if column.type.base in DOCUMENTS and (rule is None or rule.mask.kind is Kind.PATHS):
             yield column, tuple(path for path, _ in rule.mask.paths) if rule else ()
 
 

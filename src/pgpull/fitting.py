@@ -8,7 +8,7 @@ from typing import Final
 
 from pgpull.errors import PlanError
 from pgpull.masking import Kind, Mask, MaskRule, Masks
-from pgpull.shapes import Column, Shape, TableName, quoted
+from pgpull.shapes import DOCUMENTS, TIMES, Column, Shape, TableName, quoted
 from pgpull.sql.masks import EMAIL_FRAME, length_of
 
 TEXTS: Final = ("text", "varchar", "bpchar", "citext")
@@ -20,9 +20,9 @@ _FIT: Final = {
     Kind.PHONE: (*TEXTS, "int8"),
     Kind.NAME: TEXTS,
     Kind.LENGTH: TEXTS,
-    Kind.DAYS: ("date", "timestamp", "timestamptz"),
+    Kind.DAYS: TIMES,
     Kind.MAGNITUDE: _NUMBERS,
-    Kind.SCRUB: (*TEXTS, "json", "jsonb"),
+    Kind.SCRUB: (*TEXTS, *DOCUMENTS),
     Kind.PATHS: ("jsonb",),
 }
 """The types that a mask is for; one that is not here is for all."""

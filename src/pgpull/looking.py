@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pgpull import catalog, objecting, planning, privacy, scoping
+from pgpull import catalog, compatibility, objecting, planning, privacy, scoping
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
 from pgpull.model import Plan, Request, Scope, Window
@@ -132,10 +132,10 @@ def _means_the_same(scope: Scope, theirs: Shape, ours: Shape) -> bool:
     """Whether the columns that a scope names have types on both sides by which it has the same rows in it."""
     names = [name for name, _ in scope.equals] + ([scope.window.column] if scope.window else [])
     sides = [(theirs.column(name), ours.column(name)) for name in names]
-    if not all(a is None or b is None or planning.tells_alike(a.type, b.type) for a, b in sides):
+    if not all(a is None or b is None or compatibility.tells_alike(a.type, b.type) for a, b in sides):
         return False
     columns = [ours.column(name) for name in scope.stretch.columns] if scope.stretch else []
-    return all(column is None or planning.has_one_order(column.type) for column in columns)
+    return all(column is None or compatibility.has_one_order(column.type) for column in columns)
 
 
 def _from_newest(request: Request, newest: datetime | None) -> Request:

@@ -11,10 +11,8 @@ from psycopg.sql import Composed
 from pgpull.drift import NO_STANDARDS, Standards
 from pgpull.errors import PlanError
 from pgpull.model import OnConflict, Request, Scope, Window
-from pgpull.shapes import Column, Identity, Shape, Trigger
+from pgpull.shapes import TIMES, Column, Identity, Shape, Trigger
 from pgpull.sql import hints
-
-_WINDOW_TYPES = ("timestamptz", "timestamp", "date")
 
 _NONE: Final = "(none)"
 
@@ -83,7 +81,7 @@ def check_window_here(request: Request, target: Shape) -> None:
 
 
 def _check_window(window: Window, shape: Shape) -> None:
-    dated = listed(column.name for column in shape.columns if column.type.base in _WINDOW_TYPES)
+    dated = listed(column.name for column in shape.columns if column.type.base in TIMES)
     none = "" if dated != _NONE else "none of its columns is a date or time: choose rows with --where"
     column = shape.column(window.column)
     if column is None:
@@ -91,7 +89,7 @@ def _check_window(window: Window, shape: Shape) -> None:
             f"{shape.table} has no column {window.column} for the window to stand on",
             none or f"name one of its date columns with --window: {dated}",
         )
-    if column.type.base not in _WINDOW_TYPES:
+    if column.type.base not in TIMES:
         raise PlanError(
             f"the window's column {shape.table}.{column.name} is {column.type.name}, not a date or time",
             none or f"its date columns: {dated}; for others use --where",

@@ -12,10 +12,8 @@ from pgpull.fitting import chosen, words
 from pgpull.model import Job, Plan, Request, Scope, Strategy, Wire
 from pgpull.objecting import check_columns_readable, check_scope, no_such_column
 from pgpull.places import Place
-from pgpull.shapes import Column, Shape, TableName
+from pgpull.shapes import TIMES, Column, Shape, TableName
 from pgpull.sql import NO_MONTH
-
-_TIMES: Final = ("timestamptz", "timestamp", "date")
 
 _LONGEST: Final = 100
 """Characters of a name in its folder's: two such take less than the 255 bytes that a file's name may have."""
@@ -125,7 +123,7 @@ def _without_idle_window(request: Request, shape: Shape) -> tuple[Request, tuple
     """Do without months where a table has no such column, if the window has no end that needs it."""
     window = request.scope.window
     column = shape.column(window.column) if window else None
-    if window is None or window.since or window.until or (column and column.type.base in _TIMES):
+    if window is None or window.since or window.until or (column and column.type.base in TIMES):
         return request, ()
     note = f"{shape.table} has no date column {window.column}: it is not cut into months"
     return replace(request, scope=replace(request.scope, window=None)), (note,)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg.sql import Composed
 
+from pgpull.compatibility import drifted, spelled_alike, text_carries, travels
 from pgpull.digesting import digest_of
 from pgpull.drift import Standards, stricter_notes
 from pgpull.errors import PlanError
@@ -18,19 +19,8 @@ from pgpull.objecting import (
     no_such_column,
     statement,
 )
-from pgpull.shapes import Column, ColumnType, Key, Shape, quoted
+from pgpull.shapes import Column, Key, Shape, quoted
 from pgpull.sql import hints
-
-# Binary forms that hold oids, which mean something else on another server, or that are sent but not taken.
-_CATALOG_BOUND = frozenset(
-    "regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure"
-    " regrole regtype aclitem xml pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list".split()
-)
-
-# Extension types whose send and receive functions are known to give back what they took.
-_KNOWN_EXTENSION_TYPES = frozenset({"citext", "halfvec", "hstore", "sparsevec", "vector"})
-
-_TIMES = frozenset({"timestamp", "timestamptz", "date"})
 
 
 def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_here: bool) -> Plan:
@@ -84,8 +74,8 @@ def make_plan(request: Request, looked: Looked, *, target_has_rows: bool, scope_
         key_digest=digest(keys),
         row_digest=digest(updated),
         full_digest=digest(name for name in columns if name not in request.keep),
-        keys_as_text=all(_spelled_alike(*pairs[name]) for name in keys),
-        drifted=any(_drifted(*pair) for pair in pairs.values()),
+        keys_as_text=all(spelled_alike(*pairs[name]) for name in keys),
+        drifted=any(drifted(*pair) for pair in pairs.values()),
         scope_here=scope_here,
         # a sequence would follow masks to anywhere
         sequences=tuple(s for s in target.sequences if s.column in columns and s.column not in source.masked),
@@ -160,25 +150,12 @@ def _let_be_empty(target: Shape, column: Column, ours: Standards) -> Composed:
 
 def _check_types(source: Shape, target: Shape, columns: Sequence[str]) -> None:
     for theirs, ours in _pairs(source, target, columns):
-        if not _text_carries(theirs.type, ours.type):
+        if not text_carries(theirs.type, ours.type):
             raise PlanError(
                 f"{target.table}.{ours.name} is {theirs.type.name} on the server and {ours.type.name} here,"
                 " and values of the one are not values of the other",
                 f"run on local: {statement(hints.change_type(target.table, theirs))}",
             )
-
-
-def _text_carries(theirs: ColumnType, ours: ColumnType) -> bool:
-    """Tell whether text can carry values from one type to the other, row by row at least.
-
-    Text of any type can be stored as text, and text may spell a value of any type; numbers go to numbers
-    and times to times. What does not fit in a row is a reject, not a reason to refuse the table.
-    """
-    if theirs.base == ours.base or "S" in (theirs.category, ours.category):
-        return True
-    if {theirs.base, ours.base} == {"json", "jsonb"} or {theirs.kind, ours.kind} == {"e"}:
-        return True
-    return theirs.category == ours.category and theirs.category in "ND"
 
 
 def _updated(request: Request, target: Shape, columns: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
@@ -232,53 +209,9 @@ def _no_common_key(wanted: Key, source: Shape, target: Shape) -> PlanError:
 def _wire(source: Shape, target: Shape, columns: Sequence[str]) -> Wire:
     """Binary where every column is of one type on both sides whose binary form is safe; else text."""
     pairs = _pairs(source, target, columns)
-    if all(theirs.type.base == ours.type.base and _travels(theirs.type) for theirs, ours in pairs):
+    if all(theirs.type.base == ours.type.base and travels(theirs.type) for theirs, ours in pairs):
         return Wire.BINARY
     return Wire.TEXT
-
-
-def _drifted(theirs: Column, ours: Column) -> bool:
-    return _unqualified(theirs.type.name) != _unqualified(ours.type.name)
-
-
-def _spelled_alike(theirs: Column, ours: Column) -> bool:
-    """Whether a key's text means the same on both sides; fewer digits, of a second say, make another of it."""
-    if theirs.type.widest == ours.type.widest:
-        return True
-    return theirs.type.base == ours.type.base and _keeps(theirs.type, ours.type)
-
-
-def _keeps(theirs: ColumnType, ours: ColumnType) -> bool:
-    """Whether a type of the same base keeps all digits of the other's values."""
-    narrow = "(" in ours.name and not (ours.base in _TIMES and "(6)" in ours.name)
-    return not narrow or _unqualified(theirs.name) == _unqualified(ours.name)
-
-
-def tells_alike(theirs: ColumnType, ours: ColumnType) -> bool:
-    """Tell whether an instant, or a value to be equal to, means the same rows by either type.
-
-    Args:
-        theirs: the server's; an archive's is text where local could not have it.
-        ours: the local one.
-    """
-    if theirs.base in _TIMES and ours.base in _TIMES:
-        return theirs.base == ours.base and _keeps(theirs, ours)
-    return (_unqualified(theirs.name) == "citext") == (_unqualified(ours.name) == "citext")
-
-
-def has_one_order(kind: ColumnType) -> bool:
-    """Tell whether values of a type stand in the same order everywhere: a collation or labels may differ."""
-    return kind.category != "S" and kind.kind == "b"
-
-
-def _travels(kind: ColumnType) -> bool:
-    if not kind.has_binary or kind.base in _CATALOG_BOUND:
-        return False
-    if kind.kind == "e":
-        return True  # an enum is sent as its label
-    if kind.element is not None:
-        return kind.element_builtin and kind.element not in _CATALOG_BOUND
-    return kind.builtin or (kind.extension is not None and kind.base in _KNOWN_EXTENSION_TYPES)
 
 
 # --- notes -----------------------------------------------------------------------------------------------
@@ -322,7 +255,7 @@ def _notes(request: Request, looked: Looked, columns: Sequence[str], key: Key | 
 def _type_notes(looked: Looked, columns: Sequence[str]) -> Iterator[str]:
     source, target = looked.source, looked.target
     for theirs, ours in _pairs(source, target, columns):
-        if _drifted(theirs, ours):
+        if drifted(theirs, ours):
             yield (
                 f"{ours.name} is {theirs.type.name} on the server and {ours.type.name} here:"
                 " values that do not fit become rejects, finer ones are rounded as Postgres rounds them;"
@@ -341,8 +274,3 @@ def _adding(looked: Looked, column: Column) -> str:
     if labels is None or labels.type in looked.ours.enums:
         return added
     return f"{statement(hints.create_enum(labels.type, labels.labels))} {added}"
-
-
-def _unqualified(type_name: str) -> str:
-    """An extension's type may live in different schemas on the two sides."""
-    return type_name.rpartition(".")[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from pgpull.errors import UsageError
 
@@ -115,6 +115,12 @@ def _name_parts(text: str) -> list[tuple[str, bool]]:
 def _glob(text: str, wild: bool) -> re.Pattern[str]:
     escaped = re.escape(text)
     return re.compile(escaped.replace(r"\*", ".*").replace(r"\?", ".") if wild else escaped, re.DOTALL)
+
+
+TIMES: Final = ("timestamptz", "timestamp", "date")
+"""Types of instants, and of days."""
+
+DOCUMENTS: Final = ("json", "jsonb")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pgpull.archives import ArchivedTable, Manifest
+from pgpull.compatibility import CATALOG_BOUND
 from pgpull.errors import PlanError
 from pgpull.model import Job, Plan, Request, Scope, Strategy, Window, Wire
 from pgpull.shapes import Column, ColumnType, Shape, TableName
@@ -23,10 +24,7 @@ TEXT: Final = "text"
 _TEXT_OID: Final = 25
 
 # What these hold means something in their own database alone, or is spelled as it was by a setting.
-_AS_TEXT: Final = frozenset(
-    "regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure"
-    " regrole regtype aclitem xml pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list money".split()
-)
+_AS_TEXT: Final = CATALOG_BOUND | {"money"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.masking import EVERY, Kind, Mask, Path
-from pgpull.shapes import Column, ColumnType, Shape
+from pgpull.shapes import DOCUMENTS, Column, ColumnType, Shape
 from pgpull.sql.parts import rows_of, verbatim
 from pgpull.sql.scrubbing import address_for, hashed, scrub_json, scrub_text
 
@@ -93,7 +93,7 @@ def _null(_mask: Mask, _value: Composable, _kind: ColumnType) -> Composable:
 
 
 def _constant(mask: Mask, value: Composable, kind: ColumnType) -> Composable:
-    text = json.dumps(mask.value) if kind.base in ("json", "jsonb") else _plain(mask.value)
+    text = json.dumps(mask.value) if kind.base in DOCUMENTS else _plain(mask.value)
     made = SQL("CASE WHEN {} IS NOT NULL THEN {}::{} END")
     return made.format(value, Literal(text), verbatim(kind.name))
 
@@ -200,7 +200,7 @@ def _magnitude_of_float(value: Composable, kind: str) -> Composed:
 
 
 def _scrub(_mask: Mask, value: Composable, kind: ColumnType) -> Composable:
-    if kind.base in ("json", "jsonb"):
+    if kind.base in DOCUMENTS:
         return scrub_json(value, kind.base)
     return scrub_text(_text(value))
 
