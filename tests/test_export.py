@@ -40,9 +40,10 @@ from pgpull import (
 from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.calling import Way
 from pgpull.columnar import to_csv
+from pgpull.overwriting import MARK, MARK_TEXT, check_free
 from pgpull.places import Place, place_of
 from pgpull.shapes import TableName
-from pgpull.storing import MARK, MARK_TEXT, check_free, writing
+from pgpull.storing import writing
 from tests.conftest import MakePair, Say
 from tests.support import Pair, Proxy
 from tests.test_databases import ALIKE, ODD, _psql

@@ -18,6 +18,7 @@ from pgpull.finishing import Finisher, finishing
 from pgpull.listening import Listener
 from pgpull.model import Part, Plan, Request
 from pgpull.objecting import check_readable
+from pgpull.overwriting import check_free
 from pgpull.pacing import Pace
 from pgpull.packing import Export, Packed, narrowed, packed, plan_of
 from pgpull.patience import Patience
@@ -26,7 +27,7 @@ from pgpull.shapes import Shape
 from pgpull.sharing import parts_of
 from pgpull.spooling import Spool, Spools
 from pgpull.sql import copy_by_month, copy_out
-from pgpull.storing import check_free, writing
+from pgpull.storing import writing
 from pgpull.streams import Outflow
 from pgpull.workers import Team, readers
 

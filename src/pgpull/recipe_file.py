@@ -5,168 +5,21 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from pgpull import blanks
-from pgpull.arguments import duration, instant, zone
+from pgpull import recipe_models as models
 from pgpull.errors import SettingsError, UsageError
-from pgpull.masking import Mask, MaskRule, Masks, mask_of, rules_of
-from pgpull.model import Limit, OnConflict
+from pgpull.masking import MaskRule, Masks, rules_of
 from pgpull.recipes import Entry, Offer, Parameter, Recipe, Recipes, Rule, choice
 from pgpull.shapes import TablePattern
 from pgpull.toml_lines import Place, line_of
 
 _T = TypeVar("_T")
-
-# --- values ----------------------------------------------------------------------------------------------
-
-
-def _nonsense(message: str, hint: str = "") -> PydanticCustomError:
-    return PydanticCustomError("nonsense", "{message}", {"message": message, "hint": hint})
-
-
-def _checked(check: Callable[[str], object]) -> BeforeValidator:
-    """Make a validator out of what reads the same word of the command line."""
-
-    def checked(value: Any) -> str:
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise _nonsense("not a text" if isinstance(value, list | dict) else f"not a text: {value!r}")
-        try:
-            check(str(value))
-        except UsageError as error:
-            raise _nonsense(error.message, error.hint) from None
-        return str(value)
-
-    return BeforeValidator(checked)
-
-
-def _as_text(value: Any) -> Any:
-    """Spell a number, a truth or a date as Postgres reads it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    return value.isoformat() if isinstance(value, date | datetime) else value
-
-
-def _as_date(value: Any) -> Any:
-    """Spell a date of TOML's as text, and make sure that a text is one; a parameter is looked at later."""
-    text = _as_text(value) if isinstance(value, date | datetime) else value
-    if isinstance(text, str) and not blanks.is_whole(text):
-        try:
-            instant(text, "UTC", "it")
-        except UsageError as error:
-            raise _nonsense(error.message, error.hint) from None
-    return text
-
-
-def _filled(text: str) -> None:
-    if not text.strip():
-        raise UsageError("it is empty", "leave it out to have all rows")
-
-
-def _as_mask(value: Any) -> Mask:
-    try:
-        return mask_of(value)
-    except UsageError as error:
-        raise _nonsense(error.message, error.hint) from None
-
-
-_Name = Annotated[str, _checked(TablePattern.parse)]
-_Date = Annotated[str, BeforeValidator(_as_date)]
-_Limit = Annotated[str, _checked(lambda text: Limit.parse(text, "it as"))]
-_Value = Annotated[str, BeforeValidator(_as_text)]
-
-
-# --- what may stand in the file --------------------------------------------------------------------------
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Words(_Part):
-    """What can be said of a table."""
-
-    since: _Date | None = None
-    until: _Date | None = None
-    window: Annotated[str, Field(min_length=1)] | None = None
-    equals: dict[str, _Value] | None = None
-    where: Annotated[str, _checked(_filled)] | None = None
-    timezone: Annotated[str, _checked(zone)] | None = None
-    on_conflict: Annotated[str, _checked(OnConflict.parse)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    max_errors: _Limit | None = None
-    mirror: bool | None = None
-    max_delete: _Limit | None = None
-    replace: bool | None = None
-    new: bool | None = None
-    overlap: Annotated[str, _checked(lambda text: duration(text, "it"))] | None = None
-    verify: bool | None = None
-    row_versions: bool | None = None
-    without: list[str] | None = None
-    keep: list[str] | None = None
-
-    def words(self) -> dict[str, Any]:
-        """Return what is said, under the names that a request is made with."""
-        return {name: value for name in _Words.model_fields if (value := getattr(self, name)) is not None}
-
-
-class _Rule(_Words):
-    """What holds for a table whenever it is pulled."""
-
-    mask: dict[str, Annotated[Any, BeforeValidator(_as_mask)]] = Field(default_factory=dict)
-
-
-class _Entry(_Words):
-    """A table of a recipe."""
-
-    table: _Name
-
-
-class _Parameter(_Part):
-    """A parameter of a recipe."""
-
-    help: str = ""
-    default: _Value | None = None
-    optional: bool = False
-
-
-def _as_entry(value: Any) -> Any:
-    """Take a name alone for a table of which nothing more is said."""
-    return {"table": value} if isinstance(value, str) else value
-
-
-def _as_parameter(value: Any) -> Any:
-    return {"help": value} if isinstance(value, str) else value
-
-
-class _Recipe(_Words):
-    """A named pull."""
-
-    description: str = ""
-    parameters: dict[str, Annotated[_Parameter, BeforeValidator(_as_parameter)]] = Field(default_factory=dict)
-    tables: list[Annotated[_Entry, BeforeValidator(_as_entry)]] = Field(min_length=1)
-    exclude: list[_Name] = Field(default_factory=list)
-    with_parents: bool = False
-    with_children: list[_Name] = Field(default_factory=list)
-    create_missing: bool = False
-
-
-class _File(_Part):
-    """The whole file."""
-
-    mask_strict: bool = False
-    mask: dict[str, Annotated[Any, BeforeValidator(_as_mask)]] = Field(default_factory=dict)
-    defaults: _Rule = Field(default_factory=_Rule)
-    tables: dict[str, _Rule] = Field(default_factory=dict)
-    recipes: dict[str, _Recipe] = Field(default_factory=dict)
-
 
 # --- reading ---------------------------------------------------------------------------------------------
 
@@ -216,9 +69,9 @@ def holds_ours(text: str) -> bool:
     return isinstance(tool, dict) and "pgpull" in tool
 
 
-def _validated(part: Any) -> _File:
+def _validated(part: Any) -> models.File:
     try:
-        return _File.model_validate(part)
+        return models.File.model_validate(part)
     except ValidationError as error:
         # a word that is not known explains why another one is missing
         first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
@@ -263,17 +116,17 @@ def _allowed(place: Place) -> Iterable[str]:
     """Return what may stand beside a word."""
     match place:
         case (_,):
-            return _File.model_fields
+            return models.File.model_fields
         case ("recipes", _, "tables", *_):
-            return _Entry.model_fields
+            return models.Entry.model_fields
         case ("recipes", _, "parameters", *_):
-            return _Parameter.model_fields
+            return models.Parameter.model_fields
         case ("recipes", *_):
-            return _Recipe.model_fields
+            return models.Recipe.model_fields
         case ("defaults" | "tables", *_):
-            return _Rule.model_fields
+            return models.Rule.model_fields
         case _:
-            return _Words.model_fields
+            return models.Words.model_fields
 
 
 def _spelled(place: Place) -> str:
@@ -290,7 +143,7 @@ def _spelled(place: Place) -> str:
 # --- from what stands there to what it means -------------------------------------------------------------
 
 
-def _recipes(path: Path, file: _File) -> Recipes:
+def _recipes(path: Path, file: models.File) -> Recipes:
     rules = [_rule(name, words) for name, words in file.tables.items()]
     _check_rule(("defaults",), file.defaults)
     return Recipes(
@@ -302,7 +155,7 @@ def _recipes(path: Path, file: _File) -> Recipes:
     )
 
 
-def _mask_rules(file: _File) -> Iterator[MaskRule]:
+def _mask_rules(file: models.File) -> Iterator[MaskRule]:
     for name, words in file.tables.items():
         yield from rules_of(words.mask, TablePattern.parse(name))
     for everywhere in (file.defaults.mask, file.mask):
@@ -310,7 +163,7 @@ def _mask_rules(file: _File) -> Iterator[MaskRule]:
             yield MaskRule(column, mask)
 
 
-def _rule(name: str, words: _Rule) -> Rule:
+def _rule(name: str, words: models.Rule) -> Rule:
     place: Place = ("tables", name)
     _check_rule(place, words)
     try:
@@ -319,14 +172,14 @@ def _rule(name: str, words: _Rule) -> Rule:
         raise _Wrong(place, error.message, error.hint) from None
 
 
-def _check_rule(place: Place, words: _Words) -> None:
+def _check_rule(place: Place, words: models.Words) -> None:
     """Make sure that no rule waits for a parameter, as only recipes have them."""
     for name in ("since", "until"):
         if (text := getattr(words, name)) and blanks.is_whole(text):
             raise _Wrong((*place, name), f"it is not a date: {text!r}", "only recipes have parameters")
 
 
-def _recipe(name: str, recipe: _Recipe) -> Recipe:
+def _recipe(name: str, recipe: models.Recipe) -> Recipe:
     place: Place = ("recipes", name)
     _check_parameters(place, recipe)
     parameters = (
@@ -345,7 +198,7 @@ def _recipe(name: str, recipe: _Recipe) -> Recipe:
     )
 
 
-def _check_parameters(place: Place, recipe: _Recipe) -> None:
+def _check_parameters(place: Place, recipe: models.Recipe) -> None:
     """Make sure that each parameter has a place to be put into, and each such place its parameter."""
     used = {name for where, words in _said(place, recipe) for name in _used(where, words, recipe.parameters)}
     for name, what in recipe.parameters.items():
@@ -358,14 +211,14 @@ def _check_parameters(place: Place, recipe: _Recipe) -> None:
             raise _Wrong(here, "it has a default, and is optional as well", "keep one of the two")
 
 
-def _said(place: Place, recipe: _Recipe) -> Iterator[tuple[Place, _Words]]:
+def _said(place: Place, recipe: models.Recipe) -> Iterator[tuple[Place, models.Words]]:
     """Yield the recipe's own words, and those of its tables, with where they stand."""
     yield place, recipe
     for number, entry in enumerate(recipe.tables):
         yield (*place, "tables", number), entry
 
 
-def _used(place: Place, words: _Words, known: Mapping[str, _Parameter]) -> Iterator[str]:
+def _used(place: Place, words: models.Words, known: Mapping[str, models.Parameter]) -> Iterator[str]:
     equals: Iterator[tuple[Place, str]] = (
         (("equals", column), value) for column, value in (words.equals or {}).items()
     )

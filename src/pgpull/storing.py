@@ -7,7 +7,6 @@ its files are stored first and the manifest last: without it there is no archive
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -19,32 +18,15 @@ from typing import Final
 
 from pgpull.archives import MANIFEST, Manifest
 from pgpull.errors import ArchiveError
-from pgpull.places import Place, is_archive, said_clearly
+from pgpull.overwriting import MARK, MARK_TEXT, PARTIAL, REPLACED, SPOOLS, check_free
+from pgpull.places import Place, said_clearly
 from pgpull.private_files import open_new
 
 if sys.platform != "win32":
     import fcntl
 
-PARTIAL: Final = ".partial"
-REPLACED: Final = ".replaced"
-
-SPOOLS: Final = ".spools"
-"""A folder for what is on its way into a file; it is there until the manifest is."""
-
-MARK: Final = "partial.txt"
-"""Stands where files are stored that have no manifest yet."""
-
-_WRITTEN: Final = re.compile(
-    rf"{re.escape(MANIFEST)}|{re.escape(MARK)}|[^/]+/(?:month=[^/]+/)?\d{{4,}}\.(?:csv|csv\.gz|csv\.zst|parquet)"
-)
-"""How the files are called that an export writes."""
-
 _OURS: Final = (SPOOLS, MANIFEST)
 """One of them is in a folder for as long as anything of an archive is there; the others go before."""
-
-MARK_TEXT: Final = (
-    b"pgpull is writing an archive here, or was stopped while it did; the next export replaces it\n"
-)
 
 
 class Writing:
@@ -197,105 +179,6 @@ def writing(place: Place, *, overwrite: bool = False) -> Iterator[Writing]:
     mark = MARK_TEXT + secrets.token_hex(8).encode() + b"\n"
     with _on_remote(place, mark) if place.remote is not None else _in_folder(place, overwrite) as folder:
         yield Writing(place, folder, mark, overwrite=overwrite)
-
-
-def check_free(place: Place, *, overwrite: bool, beside: bool = True) -> None:
-    """Make sure that an archive may be written.
-
-    Args:
-        place: where it is to stand.
-        overwrite: whether an archive that stands there may go.
-        beside: whether what is needed beside it is looked at as well.
-
-    Raises:
-        ArchiveError: something stands there that is not to go.
-    """
-    if is_archive(place):
-        if not overwrite:
-            raise ArchiveError(
-                f"there is an archive already: {place.name}", "name another, or give --overwrite"
-            )
-        _check_all_is_ours(place)
-    else:
-        with said_clearly(place):
-            taken = _any_file_there(place)
-        if taken:
-            raise ArchiveError(
-                f"{place.name} is not empty, and is no archive", "name a folder that is empty, or is not there"
-            )
-    if place.remote is None and beside:
-        _check_beside(place)
-
-
-def _check_all_is_ours(place: Place) -> None:
-    """Make sure that nothing goes with an archive that somebody else has put into its folder."""
-    with said_clearly(place):
-        strange = next((path for path in _files(place) if not _WRITTEN.fullmatch(path)), None)
-    if strange is not None:
-        raise ArchiveError(
-            f"{place.name} holds {strange}, which no export has written and which would be lost",
-            "move it away, or name another place for the archive",
-        )
-
-
-def _files(place: Place) -> Iterator[str]:
-    """Yield the paths of all files below a place, with slashes."""
-    if place.remote is not None:
-        found = (path[len(place.path) + 1 :] for path in place.remote.find(place.path))
-        yield from (path for path in found if path and not path.endswith("/"))  # what stands for a folder
-        return
-    for folder, _, names in os.walk(place.path):
-        yield from ((Path(folder) / name).relative_to(place.path).as_posix() for name in names)
-
-
-def _check_beside(place: Place) -> None:
-    """Make sure that what has to go beside an archive was left there by an export."""
-    whole = Path(place.path)
-    for beside in (whole.with_name(whole.name + ending) for ending in (PARTIAL, REPLACED)):
-        with said_clearly(place):
-            ours = _is_left_over(beside)
-        if not ours:
-            raise ArchiveError(
-                f"{beside} is needed to write {place.name}, and holds what no export has left there",
-                "move it away, or name another place for the archive",
-            )
-
-
-def _is_left_over(path: Path) -> bool:
-    """Whether something may go: there is nothing, or an archive that was begun, or that was to be removed."""
-    if path.is_symlink() or path.is_file():
-        return False
-    # twice: between the two questions, another export may put an old archive there, or take it away
-    return any(_holds_archive(path) or _is_empty(path) for _ in range(2))
-
-
-def _holds_archive(folder: Path) -> bool:
-    return (folder / SPOOLS).is_dir() or is_archive(Place(folder.name, str(folder)))
-
-
-def _is_empty(folder: Path) -> bool:
-    try:
-        return not any(folder.iterdir())
-    except FileNotFoundError:
-        return True
-
-
-def _any_file_there(place: Place) -> bool:
-    if place.remote is not None:
-        found = set(_files(place))
-        if MARK in found and _is_mark(place.remote.cat_file(place.below(MARK))):
-            _check_all_is_ours(place)
-            return False
-        return bool(found)
-    path = Path(place.path)
-    if not path.is_dir():
-        return path.exists() or path.is_symlink()
-    return any(path.iterdir())
-
-
-def _is_mark(text: bytes) -> bool:
-    """Whether an export has left this; a kill may have cut it short."""
-    return text.startswith(MARK_TEXT) or MARK_TEXT.startswith(text)
 
 
 def _is_marked(place: Place, mark: bytes) -> bool:
