@@ -46,6 +46,7 @@ FLOORS = [
     {"calling", "checking", "diffing", "rehearsing", "surveying"},
     {"json_facts", "retrying", "seeding", "wording"},
     {"config_file", "logfile", "motion", "picture"},
+    {"printing"},
     {"reporting", "settings"},
     {"completing", "manual"},
     {"options"},

@@ -1,9 +1,8 @@
-"""What a check found: values, their words and their JSON. Pure."""
+"""What a check found. Values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pgpull.errors import PgpullError
@@ -65,35 +64,3 @@ def note(subject: object, fact: str, hint: str = "") -> Finding:
 def problem(subject: object, error: PgpullError) -> Finding:
     """Make a finding of what a pull would be refused for."""
     return Finding(str(subject), Level.PROBLEM, error.message, error.hint)
-
-
-def checkup_lines(checkup: Checkup) -> Iterator[tuple[str, Level | None]]:
-    """Return what was found, under the name of what was looked at; the level of each line, for its colour."""
-    for subject in dict.fromkeys(finding.subject for finding in checkup.findings):
-        yield subject, None
-        for finding in (each for each in checkup.findings if each.subject == subject):
-            yield f"  {finding.level:<7}  {finding.fact}", finding.level
-            if finding.hint:
-                yield f"           hint: {finding.hint}", None
-    yield verdict(checkup), Level.PROBLEM if checkup.problems else Level.OK
-
-
-def verdict(checkup: Checkup) -> str:
-    """Return the sum of it in one line."""
-    counts = _counted(checkup.problems, "problem"), _counted(checkup.notes, "note")
-    said = ", ".join(count for count in counts if count) or "all well"
-    return f"{said}: a pull {'would be refused' if checkup.problems else 'can run'}"
-
-
-def _counted(findings: Iterable[Finding], what: str) -> str:
-    number = len(list(findings))
-    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
-
-
-def checkup_json(checkup: Checkup) -> dict[str, object]:
-    """Return what was found for a machine."""
-    return {
-        "findings": [asdict(finding) for finding in checkup.findings],
-        "problems": len(checkup.problems),
-        "notes": len(checkup.notes),
-    }

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC
+from datetime import UTC, date
 from typing import Any
 
 from pgpull.exporting import Exported
+from pgpull.findings import Checkup
 from pgpull.model import Comparison
+from pgpull.periods import Counts
 from pgpull.results import Difference, Failure, Forecast, Outlook, Report, Summary
+from pgpull.surveying import Survey
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -35,8 +38,8 @@ def report_json(report: Report) -> dict[str, Any]:
         "wire": plan.wire,
         "key": plan.keys,
         "columns": plan.columns,
-        "since": window.since.isoformat() if window and window.since else None,
-        "until": window.until.isoformat() if window and window.until else None,
+        "since": _iso(window.since if window else None),
+        "until": _iso(window.until if window else None),
         "notes": plan.notes,
         "why": plan.why,
         "rejects": str(report.rejects) if report.rejects else None,
@@ -145,3 +148,45 @@ def _failures_json(failures: Sequence[Failure]) -> list[dict[str, Any]]:
         }
         for failure in failures
     ]
+
+
+def survey_json(survey: Survey) -> dict[str, Any]:
+    """Return a survey as a machine reads it."""
+    window, total = survey.question.request.scope.window, survey.total
+    return {
+        "table": str(survey.table),
+        "column": survey.question.column,
+        "timezone": survey.timezone,
+        "since": _iso(window.since if window else None),
+        "until": _iso(window.until if window else None),
+        "snapshot": survey.snapshot.astimezone(UTC).isoformat(),
+        "unit": survey.unit,
+        "periods": [{"start": _iso(period.start), **_counts(period.counts)} for period in survey.periods],
+        "undated": _counts(survey.undated),
+        "infinite": _counts(survey.infinite),
+        "total": _counts(total),
+        "first_missing": _iso(survey.first_missing),
+        "newest": {"source": _iso(survey.newest_source), "target": _iso(survey.newest_target)},
+    }
+
+
+def checkup_json(checkup: Checkup) -> dict[str, object]:
+    """Return what was found for a machine."""
+    return {
+        "findings": [asdict(finding) for finding in checkup.findings],
+        "problems": len(checkup.problems),
+        "notes": len(checkup.notes),
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {
+        "source": counts.source,
+        "target": counts.target,
+        "missing": counts.missing,
+        "surplus": counts.surplus,
+    }
+
+
+def _iso(moment: date | None) -> str | None:
+    return moment.isoformat() if moment else None

@@ -1,13 +1,13 @@
-"""A survey as bars in a terminal, and as JSON. Pure: no row's value but the periods and the newest date."""
+"""A survey as bars in a terminal. Pure: no row's value but the periods and the newest date."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import datetime, time
 from itertools import accumulate, pairwise
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from rich.text import Text
@@ -245,39 +245,3 @@ def _as_written(instant: datetime, timezone: str) -> str:
     """Spell an instant as a user would: a midnight as its date."""
     wall_clock = instant.astimezone(ZoneInfo(timezone))
     return wall_clock.date().isoformat() if wall_clock.time() == time() else wall_clock.isoformat()
-
-
-# --- for a machine ---------------------------------------------------------------------------------------
-
-
-def survey_json(survey: Survey) -> dict[str, Any]:
-    """Return a survey as a machine reads it."""
-    window, total = survey.question.request.scope.window, survey.total
-    return {
-        "table": str(survey.table),
-        "column": survey.question.column,
-        "timezone": survey.timezone,
-        "since": _iso(window.since if window else None),
-        "until": _iso(window.until if window else None),
-        "snapshot": survey.snapshot.astimezone(UTC).isoformat(),
-        "unit": survey.unit,
-        "periods": [{"start": _iso(period.start), **_counts(period.counts)} for period in survey.periods],
-        "undated": _counts(survey.undated),
-        "infinite": _counts(survey.infinite),
-        "total": _counts(total),
-        "first_missing": _iso(survey.first_missing),
-        "newest": {"source": _iso(survey.newest_source), "target": _iso(survey.newest_target)},
-    }
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    return {
-        "source": counts.source,
-        "target": counts.target,
-        "missing": counts.missing,
-        "surplus": counts.surplus,
-    }
-
-
-def _iso(moment: date | None) -> str | None:
-    return moment.isoformat() if moment else None

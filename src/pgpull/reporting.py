@@ -1,8 +1,7 @@
-"""Where the words go: a terminal, a pipe, a log file, or JSON for a machine."""
+"""What is said of a run, to whoever asked for it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
@@ -10,35 +9,36 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self, cast
+from typing import Final, Self
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pgpull import outlets
 from pgpull.errors import PgpullError
 from pgpull.exporting import Exported
-from pgpull.findings import Checkup, Level, checkup_json, checkup_lines
+from pgpull.findings import Checkup, Level
 from pgpull.json_facts import (
+    checkup_json,
     difference_json,
     export_json,
     forecast_json,
     outlook_json,
     report_json,
     summary_json,
+    survey_json,
 )
 from pgpull.listening import Listener
-from pgpull.logfile import open_log
 from pgpull.model import Plan, Strategy
 from pgpull.motion import Motion
-from pgpull.picture import ASCII, BLOCKS, heading_lines, picture, survey_json
+from pgpull.picture import ASCII, BLOCKS, heading_lines, picture
+from pgpull.printing import Printer
 from pgpull.recipes import Recipes
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from pgpull.sessions import Session
 from pgpull.surveying import Survey
 from pgpull.wording import (
     banner_lines,
+    checkup_lines,
     difference_lines,
     done_line,
     example_lines,
@@ -81,14 +81,9 @@ class Reporter(Listener):
     def __init__(
         self, *, machine: bool = False, quiet: bool = False, verbose: bool = False, log_file: Path | None = None
     ) -> None:
-        self._machine, self._verbose = machine, verbose
-        self._stdout, stderr = outlets.stdout(self._cannot_say), outlets.stderr()
-        words = stderr if machine else self._stdout
-        self._quiet = quiet
-        self._out = Console(file=cast(IO[str], words), highlight=False, quiet=quiet)
-        self._errors = Console(file=cast(IO[str], stderr), highlight=False)
-        self._log = open_log(log_file, self._warn) if log_file else None
-        self._motion = Motion(self._out)
+        self._verbose = verbose
+        self._printer = Printer(machine=machine, quiet=quiet, log_file=log_file)
+        self._motion = Motion(self._printer.out)
         self._writes = True
         self._many = False
         self._rejected = 0
@@ -103,8 +98,7 @@ class Reporter(Listener):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._motion.stop()
-        for handler in self._log.handlers if self._log else ():
-            handler.close()
+        self._printer.close()
 
     # --- as a listener -----------------------------------------------------------------------------------
 
@@ -112,14 +106,14 @@ class Reporter(Listener):
         """Print the banner."""
         self._motion.stop()
         if not self._many:
-            self._print_lines(banner_lines(plan, source, target))
+            self._printer.labelled(banner_lines(plan, source, target))
         self._motion.spin("comparing both sides")
 
     def planned(self, plan: Plan, source: Session, target: Session) -> None:  # noqa: ARG002
         """Print how rows will move, and begin to show progress."""
         self._motion.stop()
         if not self._many:
-            self._print_lines(plan_lines(plan))
+            self._printer.labelled(plan_lines(plan))
         guess, found = plan.estimate, plan.comparison
         self._expected = found.rows if found else guess.rows if guess else 0
         self._started = self._told = time.monotonic()
@@ -132,7 +126,7 @@ class Reporter(Listener):
         """Move the bar, or print a line now and then."""
         self._tally = tally
         pace = pace_text(tally, size, time.monotonic() - self._started)
-        self._record(logging.DEBUG, f"{tally_text(tally)}; {pace}")
+        self._printer.record(logging.DEBUG, f"{tally_text(tally)}; {pace}")
         self._came(tally.fetched, pace)
 
     def _came(self, rows: int, pace: str) -> None:
@@ -140,26 +134,25 @@ class Reporter(Listener):
         self._motion.came(rows, self._expected, pace)
         if self._verbose or (not self._motion.shows_rows and now - self._told >= _PLAIN_SECONDS):
             self._told = now
-            self._say(f"{rows:,} rows so far, {pace}")
+            self._printer.say(f"{rows:,} rows so far, {pace}")
 
     def rejected(self, reject: Reject) -> None:
         """Say which row was refused and why; a flood goes to the files only."""
         self._rejected += 1
         text = reject_text(reject)
-        self._record(logging.WARNING, text)
+        self._printer.record(logging.WARNING, text)
         if self._rejected <= _SHOWN_REJECTS:
-            self._print_warning(text)
+            self._printer.warn_aloud(text)
         elif self._rejected == _SHOWN_REJECTS + 1:
-            self._print_warning("more rows are refused; the rejects file has them all")
+            self._printer.warn_aloud("more rows are refused; the rejects file has them all")
 
     def noticed(self, text: str) -> None:
         """Say what happened on the way."""
-        self._warn(text)
+        self._printer.warn(text)
 
     def told(self, text: str) -> None:
         """Say what goes as it was asked."""
-        self._record(logging.INFO, text)
-        self._say(text)
+        self._printer.tell(text)
 
     def only_looks(self) -> None:
         """Hear that nothing will be written: what is said of an early end says so, and holds no tally."""
@@ -171,32 +164,28 @@ class Reporter(Listener):
         """Print the summary."""
         self._motion.stop()
         pace = pace_text(report.tally, report.bytes, report.seconds)
-        self._say(tally_text(report.tally), "bold red" if report.tally.failed else "bold green")
-        self._say(f"{pace}; as of {report.snapshot.isoformat(timespec='seconds')}")
-        self._record(logging.INFO, f"{tally_text(report.tally)}; {pace}")
+        self._printer.say(tally_text(report.tally), "bold red" if report.tally.failed else "bold green")
+        self._printer.say(f"{pace}; as of {report.snapshot.isoformat(timespec='seconds')}")
+        self._printer.record(logging.INFO, f"{tally_text(report.tally)}; {pace}")
         for text in outcome_lines(report):
-            self._say(text)
-            self._record(logging.INFO, text)
+            self._printer.tell(text)
         if report.kept:
-            self._warn(
+            self._printer.warn(
                 f"{report.kept:,} local rows that the server no longer has were kept: other rows refer to them"
             )
         if report.passes > 1:
-            self._warn(
+            self._printer.warn(
                 f"the server was read {report.passes} times, as its connection was lost or it ended a read:"
                 " rows that were in by then were fetched again and skipped"
             )
-        if report.rejects:
-            self._warn(
-                f"refused rows are kept in {report.rejects} (readable by you alone: it holds their values)"
-            )
+        self._say_where_rejects_are(report.rejects)
         self._print_json("report", report_json(report), report.exit_code)
 
     def opened(self, plans: Sequence[Plan], source: Session, target: Session) -> None:
         """Print the banner of a pull of several tables."""
         self._motion.stop()
         self._many = True
-        self._print_lines(opening_lines(plans, source, target))
+        self._printer.labelled(opening_lines(plans, source, target))
 
     def done(self, report: Report) -> None:
         """Print what became of one of several tables."""
@@ -204,13 +193,12 @@ class Reporter(Listener):
         if report.plan.request.only_related and not report.tally.fetched:
             return
         line = done_line(report)
-        self._say(line, "red" if report.tally.failed else "green")
-        self._record(logging.INFO, line)
+        self._printer.tell(line, "red" if report.tally.failed else "green")
 
     def packing(self, plans: Sequence[Plan], source: Session, archive: str) -> None:
         """Print the banner of an export, and begin to show progress."""
         self._motion.stop()
-        self._print_lines(export_lines(plans, source, archive))
+        self._printer.labelled(export_lines(plans, source, archive))
         self._expected = sum(plan.estimate.rows for plan in plans if plan.estimate)
         self._started = self._told = time.monotonic()
         self._motion.fill(self._expected)
@@ -218,31 +206,26 @@ class Reporter(Listener):
     def packed(self, rows: int, size: int) -> None:
         """Move the bar, or print a line now and then."""
         pace = pace_of(rows, size, time.monotonic() - self._started)
-        self._record(logging.DEBUG, f"{rows:,} rows so far, {pace}")
+        self._printer.record(logging.DEBUG, f"{rows:,} rows so far, {pace}")
         self._came(rows, pace)
 
     def exported(self, exported: Exported) -> None:
         """Print what an archive holds."""
         self._motion.stop()
         for table in exported.manifest.tables:
-            line = export_line(table)
-            self._say(line, "green")
-            self._record(logging.INFO, line)
+            self._printer.tell(export_line(table), "green")
         whole = f"archived {exported.manifest.rows:,} rows in {exported.archive}"
         seconds = f"{size_text(exported.bytes)} in {time_text(exported.seconds)}"
-        self._say(whole, "bold green")
-        self._say(f"{seconds}; as of {exported.manifest.snapshot.isoformat(timespec='seconds')}")
-        self._record(logging.INFO, f"{whole}; {seconds}")
+        self._printer.say(whole, "bold green")
+        self._printer.say(f"{seconds}; as of {exported.manifest.snapshot.isoformat(timespec='seconds')}")
+        self._printer.record(logging.INFO, f"{whole}; {seconds}")
         self._print_json("export", export_json(exported), 0)
 
     def failed_at(self, failure: Failure) -> None:
         """Say which of several tables could not be pulled, and why."""
         self._motion.stop()
         message = f"{in_one_line(str(failure.table))}: {failure.error.message}"
-        self._record(logging.ERROR, message)
-        self._errors.print(Text.assemble(("failed: ", "bold red"), message), soft_wrap=True)
-        if failure.error.hint:
-            self._errors.print(Text.assemble(("hint: ", "bold yellow"), failure.error.hint), soft_wrap=True)
+        self._printer.error(message, failure.error.hint, "failed")
 
     def summed_up(self, summary: Summary) -> None:
         """Print the summary of several tables."""
@@ -250,43 +233,41 @@ class Reporter(Listener):
         pace = pace_text(summary.tally, summary.bytes, summary.seconds)
         total = f"{len(summary.reports)} tables: {tally_text(summary.tally)}"
         failed = summary.tally.failed or summary.failures
-        self._say(total, "bold red" if failed else "bold green")
-        self._say(f"{pace}; as of {summary.snapshot.isoformat(timespec='seconds')}")
-        self._record(logging.INFO, f"{total}; {pace}")
+        self._printer.say(total, "bold red" if failed else "bold green")
+        self._printer.say(f"{pace}; as of {summary.snapshot.isoformat(timespec='seconds')}")
+        self._printer.record(logging.INFO, f"{total}; {pace}")
         if summary.failures:
-            self._warn(failures_text(summary.failures))
-        rejects = next((report.rejects for report in summary.reports if report.rejects), None)
-        if rejects:
-            self._warn(f"refused rows are kept in {rejects} (readable by you alone: it holds their values)")
+            self._printer.warn(failures_text(summary.failures))
+        rejects = (report.rejects for report in summary.reports if report.rejects)
+        self._say_where_rejects_are(next(rejects, None))
         self._print_json("summary", summary_json(summary), summary.exit_code)
 
     def foretold(self, forecast: Forecast) -> None:
         """Print what a pull would do. The rows that it shows go to the screen only."""
         self._motion.stop()
-        self._say("dry run: nothing was written; a pull would", "bold")
+        self._printer.say("dry run: nothing was written; a pull would", "bold")
         for label, text in forecast_lines(forecast):
-            self._say(f"  {label:<6} {text}")
-            self._record(logging.INFO, f"would {label}: {text.strip()}")
+            self._printer.say(f"  {label:<6} {text}")
+            self._printer.record(logging.INFO, f"would {label}: {text.strip()}")
         if forecast.examples:
-            self._say(f"the first {len(forecast.examples)} of the rows to insert:")
+            self._printer.say(f"the first {len(forecast.examples)} of the rows to insert:")
         for line in example_lines(forecast):  # on a screen, one line for a row
-            wrap = not self._out.is_terminal
-            self._out.print(Text(f"  {line}", "dim"), no_wrap=True, overflow="ellipsis", soft_wrap=wrap)
-        self._say(f"its tally: {tally_text(forecast.tally)}", "bold")
+            wrap = not self._printer.out.is_terminal
+            self._printer.out.print(Text(f"  {line}", "dim"), no_wrap=True, overflow="ellipsis", soft_wrap=wrap)
+        self._printer.say(f"its tally: {tally_text(forecast.tally)}", "bold")
         self._print_json("forecast", forecast_json(forecast), forecast.exit_code)
 
     def foresaw(self, outlook: Outlook) -> None:
         """Print what a pull of several tables would do."""
         self._motion.stop()
-        self._say("dry run: nothing was written; a pull would do this", "bold")
+        self._printer.say("dry run: nothing was written; a pull would do this", "bold")
         for forecast in outlook.forecasts:
             line = outlook_line(forecast)
             if line:
-                self._say(line, "red" if forecast.tally.failed else "green")
-                self._record(logging.INFO, line)
-        self._say(f"its tally: {len(outlook.forecasts)} tables: {tally_text(outlook.tally)}", "bold")
+                self._printer.tell(line, "red" if forecast.tally.failed else "green")
+        self._printer.say(f"its tally: {len(outlook.forecasts)} tables: {tally_text(outlook.tally)}", "bold")
         if outlook.failures:
-            self._warn(failures_text(outlook.failures))
+            self._printer.warn(failures_text(outlook.failures))
         self._print_json("outlook", outlook_json(outlook), outlook.exit_code)
 
     def compared(self, differences: Sequence[Difference], keys: Path | None) -> None:
@@ -294,21 +275,20 @@ class Reporter(Listener):
         self._motion.stop()
         for difference in differences:
             head, *rest = difference_lines(difference)
-            self._record(logging.INFO, head)
-            self._say(head, "bold green" if difference.equal else "bold red")
-            if self._quiet and not difference.equal:
-                self._print_warning(head)
+            self._printer.tell(head, "bold green" if difference.equal else "bold red")
+            if self._printer.quiet and not difference.equal:
+                self._printer.warn_aloud(head)
             for line in rest:
-                self._say(line)
+                self._printer.say(line)
         code = max((difference.exit_code for difference in differences), default=0)
         if keys and code:
-            self._warn(f"all keys that differ are in {keys} (readable by you alone)")
+            self._printer.warn(f"all keys that differ are in {keys} (readable by you alone)")
         self._print_json("differences", {"tables": [difference_json(each) for each in differences]}, code)
 
     def offered(self, recipes: Recipes) -> None:
         """Print which recipes there are."""
         for line in offer_lines(recipes):
-            self._say(line)
+            self._printer.say(line)
         self._print_json("recipes", {"recipes": [asdict(offer) for offer in recipes.offers]}, 0)
 
     def checked(self, checkup: Checkup) -> None:
@@ -316,10 +296,9 @@ class Reporter(Listener):
         self._motion.stop()
         colours = {Level.OK: "green", Level.NOTE: "yellow", Level.PROBLEM: "bold red", None: ""}
         for line, level in checkup_lines(checkup):
-            self._record(logging.INFO, line)
-            self._say(line, colours[level])
-        for finding in checkup.problems if self._quiet else ():
-            self._print_error(f"{finding.subject}: {finding.fact}", finding.hint)
+            self._printer.tell(line, colours[level])
+        for finding in checkup.problems if self._printer.quiet else ():
+            self._printer.error(f"{finding.subject}: {finding.fact}", finding.hint)
         self._print_json("checkup", checkup_json(checkup), checkup.exit_code)
 
     def surveyed(self, survey: Survey, said: Sequence[str] = (), *, ruled: bool = False) -> None:
@@ -330,14 +309,15 @@ class Reporter(Listener):
             said: words of the user's that a pull needs as well.
             ruled: whether a file has rules, which would hold where a pull does not say otherwise.
         """
-        if self._machine:
+        if self._printer.machine:
             return self._print_json("survey", survey_json(survey), 0)
-        self._print_lines(heading_lines(survey))
-        self._say("")
-        marks = ASCII if self._out.options.ascii_only else BLOCKS
-        for line in picture(survey, self._out.width, marks, said, ruled=ruled):
-            self._record(logging.INFO, line.plain)
-            self._out.print(line, soft_wrap=True)
+        out = self._printer.out
+        self._printer.labelled(heading_lines(survey))
+        self._printer.say("")
+        marks = ASCII if out.options.ascii_only else BLOCKS
+        for line in picture(survey, out.width, marks, said, ruled=ruled):
+            self._printer.record(logging.INFO, line.plain)
+            out.print(line, soft_wrap=True)
         return None
 
     def failed(self, error: PgpullError) -> None:
@@ -361,69 +341,35 @@ class Reporter(Listener):
         self._print_error(fact, hint)
         if self._verbose:
             frames = "".join(traceback.format_tb(error.__traceback__))
-            self._errors.print(Text(frames), soft_wrap=True)
+            self._printer.complain(frames)
         self._print_json("error", {"error": fact, "hint": hint}, 1)
 
     def ended(self, exit_code: int) -> int:
         """Return the exit code of a run that ended with one, by whether it could be told."""
-        return exit_code or (outlets.UNWRITTEN if self._stdout.failed else 0)
+        return exit_code or (outlets.UNWRITTEN if self._printer.failed else 0)
 
     def left(self) -> None:
         """Hear that nobody reads what is said any more; only the log file is told."""
-        self._record(logging.INFO, f"ended, as nobody reads stdout any more; {self._kept}")
-
-    def _cannot_say(self, why: str) -> None:
-        self._warn(f"stdout cannot be written any more: {why}; what was asked for goes on")
+        self._printer.record(logging.INFO, f"ended, as nobody reads stdout any more; {self._kept}")
 
     @property
     def _kept(self) -> str:
         return "whole batches are in" if self._writes else "nothing was written"
 
-    # --- one way out for each kind -----------------------------------------------------------------------
+    def _say_where_rejects_are(self, rejects: Path | None) -> None:
+        if rejects:
+            self._printer.warn(
+                f"refused rows are kept in {rejects} (readable by you alone: it holds their values)"
+            )
 
     def _print_error(self, message: str, hint: str) -> None:
-        self._record(logging.ERROR, f"{message}; hint: {hint}" if hint else message)
-        self._errors.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
-        if hint:
-            self._errors.print(Text.assemble(("hint: ", "bold yellow"), hint), soft_wrap=True)
+        """Print why a run ended, and what is in by now."""
+        self._printer.error(message, hint)
         if self._tally.fetched:
-            self._record(logging.INFO, f"so far: {tally_text(self._tally)}")
-            self._errors.print(Text(f"so far: {tally_text(self._tally)}"), soft_wrap=True)
+            self._printer.record(logging.INFO, f"so far: {tally_text(self._tally)}")
+            self._printer.complain(f"so far: {tally_text(self._tally)}")
 
     def _print_json(self, kind: str, facts: dict[str, object], exit_code: int) -> None:
-        """Print the one object that a machine gets, as schemas/output.json says for its kind."""
-        if self._machine:
-            tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
-            told = {"kind": kind, **facts, **tally, "exit_code": exit_code}
-            text = json.dumps(told, ensure_ascii=False)
-            self._stdout.write(f"{text if self._stdout.has(text) else json.dumps(told)}\n")
-            self._stdout.flush()
-
-    def _print_lines(self, lines: list[tuple[str, str]]) -> None:
-        for label, text in lines:
-            self._record(logging.INFO, f"{label} {text}")
-        if not self._out.is_terminal:
-            widest = max(len(label) for label, _ in lines)
-            for label, text in lines:
-                self._say(f"{label:<{widest}} {text}")
-            return
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold cyan", no_wrap=True, min_width=5)
-        grid.add_column(overflow="fold")
-        for label, text in lines:
-            grid.add_row(label, Text(text, "yellow" if label == "NOTE" else ""))
-        self._out.print(grid)
-
-    def _say(self, text: str, style: str = "") -> None:
-        self._out.print(Text(text, style), soft_wrap=True)
-
-    def _warn(self, text: str) -> None:
-        self._record(logging.WARNING, text)
-        self._print_warning(text)
-
-    def _print_warning(self, text: str) -> None:
-        self._errors.print(Text(text, "yellow"), soft_wrap=True)
-
-    def _record(self, level: int, text: str) -> None:
-        if self._log is not None:
-            self._log.log(level, "%s", text)
+        """Print what a machine gets, as schemas/output.json says for its kind."""
+        tally = {"tally": asdict(self._tally)} if self._writes and "tally" not in facts else {}
+        self._printer.json({"kind": kind, **facts, **tally, "exit_code": exit_code})

@@ -6,11 +6,12 @@ Never a password. Never a row's value, but for the key of a reject.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC
 
 from pgpull.archives import ArchivedTable
+from pgpull.findings import Checkup, Finding, Level
 from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
 from pgpull.packing import narrowed
 from pgpull.recipes import Parameter, Recipes
@@ -317,3 +318,29 @@ def outlook_line(forecast: Forecast) -> str:
     reasons = ", ".join(f"{refusal.rows:,} for {refusal.reason}" for refusal in forecast.refusals)
     refused = f"; refused: {reasons}" if reasons else ""
     return f"{in_one_line(str(plan.table))}: {short_tally_text(forecast.tally)}{deleted}{refused}{why}"
+
+
+# --- a checkup -------------------------------------------------------------------------------------------
+
+
+def checkup_lines(checkup: Checkup) -> Iterator[tuple[str, Level | None]]:
+    """Return what was found, under the name of what was looked at; the level of each line, for its colour."""
+    for subject in dict.fromkeys(finding.subject for finding in checkup.findings):
+        yield subject, None
+        for finding in (each for each in checkup.findings if each.subject == subject):
+            yield f"  {finding.level:<7}  {finding.fact}", finding.level
+            if finding.hint:
+                yield f"           hint: {finding.hint}", None
+    yield verdict(checkup), Level.PROBLEM if checkup.problems else Level.OK
+
+
+def verdict(checkup: Checkup) -> str:
+    """Return the sum of it in one line."""
+    counts = _counted(checkup.problems, "problem"), _counted(checkup.notes, "note")
+    said = ", ".join(count for count in counts if count) or "all well"
+    return f"{said}: a pull {'would be refused' if checkup.problems else 'can run'}"
+
+
+def _counted(findings: Iterable[Finding], what: str) -> str:
+    number = len(list(findings))
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
