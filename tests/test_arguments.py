@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pgpull import check, diff, export, forecast, forecast_tables, pull, pull_tables
 from pgpull.arguments import instant, ordered, uuid_text, zone
 from pgpull.errors import UsageError
-from pgpull.model import Limit, Wire
+from pgpull.model import Limit
+from pgpull.plans import Wire
 from pgpull.results import Tally
 from pgpull.shapes import TableName
 from pgpull.streams import Batch

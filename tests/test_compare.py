@@ -29,7 +29,7 @@ from pgpull import (
     patience,
     pull,
 )
-from pgpull.model import Method
+from pgpull.plans import Method
 from tests.conftest import MakePair, OwnServer
 from tests.support import Pair, Proxy, Server, Side
 

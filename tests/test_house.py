@@ -17,7 +17,7 @@ FLOORS = [
     {"arguments", "endpoints", "patience", "periods", "shapes"},
     {"masking"},
     {"manners", "model", "relations"},
-    {"archives", "compatibility", "corrections", "pacing", "resolving", "splitting"},
+    {"archives", "compatibility", "corrections", "pacing", "plans", "resolving", "splitting"},
     {"columnar", "findings", "pages", "places", "results", "requesting", "sql", "substitutes", "toml_lines"},
     {"choosing", "diagnosis", "digesting", "drift", "narrowing", "ordering", "programs", "blanks", "selecting"},
     {"overwriting", "rejects_file"},

@@ -26,7 +26,8 @@ from pgpull.calling import run
 from pgpull.endpoints import parse_url
 from pgpull.listening import Listener
 from pgpull.manners import Manners
-from pgpull.model import Job, Part, Plan, Strategy, Wanted
+from pgpull.model import Job, Wanted
+from pgpull.plans import Part, Plan, Strategy
 from pgpull.requesting import make_request
 from pgpull.results import Reject
 from pgpull.sessions import Session

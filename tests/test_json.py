@@ -15,8 +15,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pgpull.findings import Level
-from pgpull.model import Method, Strategy, Wire
 from pgpull.periods import Unit
+from pgpull.plans import Method, Strategy, Wire
 from tests.conftest import Say
 from tests.support import Pair, programs
 from tests.support.schema import kinds, schema, validated

@@ -40,7 +40,7 @@ from pgpull import (
 from pgpull.archives import MANIFEST, Compression, Format, Manifest
 from pgpull.errors import ArchiveError
 from pgpull.listening import Listener
-from pgpull.model import Wire
+from pgpull.plans import Wire
 from pgpull.results import Tally
 from pgpull.splitting import CutShort, cells, record, records
 from tests.conftest import MakePair

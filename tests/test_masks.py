@@ -31,7 +31,7 @@ from pgpull import (
 from pgpull.diagnosis import hide_quoted
 from pgpull.endpoints import Endpoint, parse_url
 from pgpull.masking import Masks, looks_personal, mask_of, rules_of
-from pgpull.model import Strategy
+from pgpull.plans import Strategy
 from pgpull.shapes import Column, ColumnType, Shape, TableName
 from pgpull.sql.masks import masked_value
 from tests.conftest import MakePair

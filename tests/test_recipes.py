@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pgpull import PlanError, Report, SettingsError, UsageError, diff, pull
 from pgpull.config_file import recipes as read_settings
-from pgpull.model import Job, Method
+from pgpull.model import Job
+from pgpull.plans import Method
 from pgpull.recipe_file import read
 from pgpull.recipes import Entry, Recipes
 from pgpull.requesting import make_request

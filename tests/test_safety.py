@@ -12,7 +12,7 @@ from pgpull import PlanError, Stopped, UnsafeTarget, check, parting, pull, pull_
 from pgpull.endpoints import Endpoint
 from pgpull.guarding import refuse_remote
 from pgpull.listening import Listener
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.sessions import Session
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy, Side

@@ -30,7 +30,7 @@ from pgpull import (
     pull_tables,
     stretching,
 )
-from pgpull.model import Method, Plan
+from pgpull.plans import Method, Plan
 from pgpull.requesting import make_request
 from pgpull.shapes import TableName
 from tests.conftest import MakePair

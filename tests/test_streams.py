@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpull import PgpullError
-from pgpull.model import BATCH_BYTES, Wire
+from pgpull.plans import BATCH_BYTES, Wire
 from pgpull.streams import Outflow, ReadAhead, in_batches
 from tests.support import Server
 

@@ -10,7 +10,7 @@ import pytest
 
 from pgpull import Outlook, PlanError, Summary, forecast_tables, pull_tables
 from pgpull.listening import Listener
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.results import Failure, Tally
 from pgpull.sessions import Session
 from tests.conftest import MakePair

@@ -14,7 +14,8 @@ from pgpull import Summary, patience, pull, pull_tables
 from pgpull.calling import run
 from pgpull.endpoints import endpoint_of
 from pgpull.listening import Listener
-from pgpull.model import Job, Plan, Wanted
+from pgpull.model import Job, Wanted
+from pgpull.plans import Plan
 from pgpull.rejects_file import RejectsFile
 from pgpull.requesting import make_request
 from pgpull.results import Tally

@@ -25,7 +25,7 @@ from .errors import (
 from .exporting import Exported
 from .findings import Checkup, Finding
 from .listening import Listener
-from .model import Comparison
+from .plans import Comparison
 from .rehearsing import forecast, forecast_tables
 from .results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally
 from .retrying import retry

@@ -21,8 +21,8 @@ from pgpull.diagnosis import (
     translated,
 )
 from pgpull.merging import RowsRefused, given, make_stage, merged, refusals, triggers_held, waiting_rows_lost
-from pgpull.model import Plan, Strategy
 from pgpull.patience import Patience
+from pgpull.plans import Plan, Strategy
 from pgpull.rejecting import orphan, reject_of
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen

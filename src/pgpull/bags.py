@@ -15,7 +15,7 @@ import psycopg
 from psycopg.sql import Composed
 
 from pgpull.diagnosis import SOURCE, TARGET, translated
-from pgpull.model import Comparison, Method, Plan
+from pgpull.plans import Comparison, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import bags as sql
 from pgpull.sql.comparing import CLOSE_ALL, IN_BATCHES, IN_BULK, close, fetch

@@ -22,7 +22,8 @@ from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.errors import PgpullError, PlanError
 from pgpull.findings import Checkup, Finding, good, note, problem
 from pgpull.looking import Seen, look, see
-from pgpull.model import Job, Plan, Request, Window
+from pgpull.model import Job, Request, Window
+from pgpull.plans import Plan
 from pgpull.programs import find_dumper
 from pgpull.requesting import ScopeWords, check_words, make_job, make_request
 from pgpull.sessions import Session, open_source, open_target

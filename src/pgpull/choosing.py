@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from pgpull.errors import PlanError
-from pgpull.model import Comparison, Plan, Strategy
+from pgpull.plans import Comparison, Plan, Strategy
 from pgpull.shapes import Rules, Shape, UniqueRule
 
 _KEYED_SHARE = 0.4

@@ -17,7 +17,7 @@ from psycopg.sql import Composed
 from pgpull import bags
 from pgpull.diagnosis import TARGET, fact, lost, translated
 from pgpull.errors import PlanError, Unequal
-from pgpull.model import Comparison, Digest, Known, Method, Plan
+from pgpull.plans import Comparison, Digest, Known, Method, Plan
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.sql import comparing as sql
 from pgpull.sql.comparing import CHANGED, EXTRA, MISSING

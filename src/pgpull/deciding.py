@@ -7,7 +7,8 @@ from dataclasses import replace
 from pgpull import bags, choosing, pruning, scoping, versions
 from pgpull.comparing import Incomparable, compare
 from pgpull.errors import Conflict
-from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Strategy, Wire
+from pgpull.model import OnConflict
+from pgpull.plans import Comparison, Known, Method, Plan, Strategy, Wire
 from pgpull.sessions import Session
 
 _TOO_MANY_YOUNG = 0.3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pgpull.model import Digest, Image
+from pgpull.plans import Digest, Image
 from pgpull.shapes import Column, Identity
 
 # Types whose equality is identity: any two values that differ to the eye get different hashes, and one value

@@ -16,12 +16,13 @@ from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, ReadEnded, Stopped
 from pgpull.finishing import Finisher, finishing
 from pgpull.listening import Listener
-from pgpull.model import Part, Plan, Request
+from pgpull.model import Request
 from pgpull.objecting import check_readable
 from pgpull.overwriting import check_free
 from pgpull.pacing import Pace
 from pgpull.packing import Export, Packed, narrowed, packed, plan_of
 from pgpull.patience import Patience
+from pgpull.plans import Part, Plan
 from pgpull.sessions import Session, expect_much, open_source, send_bytes_as_they_are
 from pgpull.shapes import Shape
 from pgpull.sharing import parts_of

@@ -12,8 +12,8 @@ from typing import Any
 
 from pgpull.exporting import Exported
 from pgpull.findings import Checkup
-from pgpull.model import Comparison
 from pgpull.periods import Counts
+from pgpull.plans import Comparison
 from pgpull.results import Difference, Failure, Forecast, Outlook, Report, Summary
 from pgpull.surveying import Survey
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.results import Failure, Reject, Report, Tally
 from pgpull.sessions import Session
 

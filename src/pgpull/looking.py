@@ -9,7 +9,8 @@ from datetime import datetime
 from pgpull import catalog, compatibility, objecting, planning, privacy, scoping
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
-from pgpull.model import Plan, Request, Scope, Window
+from pgpull.model import Request, Scope, Window
+from pgpull.plans import Plan
 from pgpull.sessions import Session
 from pgpull.shapes import Shape, TableName
 from pgpull.substitutes import flowing

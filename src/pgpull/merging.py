@@ -12,8 +12,8 @@ from psycopg.sql import Composed
 from pgpull import sql
 from pgpull.diagnosis import TARGET, lost, names_nothing
 from pgpull.errors import ConnectionLost
-from pgpull.model import Plan
 from pgpull.objecting import held_triggers
+from pgpull.plans import Plan
 from pgpull.results import Tally
 
 # What is not a row's own fault: connections, transactions, privileges, missing objects, resources, locks, the

@@ -12,7 +12,8 @@ from pgpull.applying import Applier
 from pgpull.bags import lacking
 from pgpull.comparing import key_batches
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import Leaf, OnConflict, Plan, Strategy, Wire
+from pgpull.model import OnConflict
+from pgpull.plans import Leaf, Plan, Strategy, Wire
 from pgpull.results import Tally
 from pgpull.sessions import Session
 from pgpull.sql.bags import copy_lacking

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pgpull.model import Comparison, Job, Request, Window
+from pgpull.model import Job, Request, Window
+from pgpull.plans import Comparison
 from pgpull.results import Report, Summary, Tally
 
 MOST_CUTS = 6

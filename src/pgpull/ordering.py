@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pgpull.errors import ParentFailed
-from pgpull.model import Plan, Tie
+from pgpull.plans import Plan, Tie
 from pgpull.shapes import ForeignKey, Shape, TableName
 
 Group = tuple[TableName, ...]

@@ -9,9 +9,10 @@ from typing import Final
 from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Compression, Format
 from pgpull.errors import PlanError
 from pgpull.fitting import chosen, words
-from pgpull.model import Job, Plan, Request, Scope, Strategy, Wire
+from pgpull.model import Job, Request, Scope
 from pgpull.objecting import check_columns_readable, check_scope, no_such_column
 from pgpull.places import Place
+from pgpull.plans import Plan, Strategy, Wire
 from pgpull.shapes import TIMES, Column, Shape, TableName
 from pgpull.sql import NO_MONTH
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from pgpull.model import BATCH_BYTES, OnConflict, Part, Plan, Strategy, Wire
+from pgpull.model import OnConflict
 from pgpull.objecting import held_triggers
+from pgpull.plans import BATCH_BYTES, Part, Plan, Strategy, Wire
 from pgpull.shapes import Column
 
 WORTH_BYTES = 16 * 1024 * 1024

@@ -10,7 +10,7 @@ from pgpull.compatibility import drifted, spelled_alike, text_carries, travels
 from pgpull.digesting import digest_of
 from pgpull.drift import Standards, stricter_notes
 from pgpull.errors import PlanError
-from pgpull.model import Digest, OnConflict, Plan, Request, Strategy, Wire
+from pgpull.model import OnConflict, Request
 from pgpull.objecting import (
     Looked,
     check_columns_readable,
@@ -19,6 +19,7 @@ from pgpull.objecting import (
     no_such_column,
     statement,
 )
+from pgpull.plans import Digest, Plan, Strategy, Wire
 from pgpull.shapes import Column, Key, Shape, quoted
 from pgpull.sql import hints
 

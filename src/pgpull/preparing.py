@@ -9,8 +9,9 @@ from pgpull import catalog, privacy, selecting
 from pgpull.creating import create_missing
 from pgpull.laying import make_archived
 from pgpull.looking import see
-from pgpull.model import Job, Plan, Request
+from pgpull.model import Job, Request
 from pgpull.ordering import in_order
+from pgpull.plans import Plan
 from pgpull.relating import Reach, collect, involved, reach
 from pgpull.sessions import Session
 from pgpull.shapes import TablePattern

@@ -18,7 +18,7 @@ from pgpull.comparing import key_batches, take_keys
 from pgpull.diagnosis import TARGET, translated
 from pgpull.errors import PlanError, Stopped
 from pgpull.merging import triggers_held
-from pgpull.model import Comparison, Plan
+from pgpull.plans import Comparison, Plan
 from pgpull.sessions import Session
 from pgpull.sql import comparing
 from pgpull.sql import pruning as sql

@@ -16,10 +16,11 @@ from pgpull.diagnosis import TARGET, lost, translated
 from pgpull.errors import TooManyRejects
 from pgpull.listening import Listener
 from pgpull.looking import Seen, look
-from pgpull.model import Comparison, Known, Method, OnConflict, Plan, Request, Scope, Strategy
+from pgpull.model import OnConflict, Request, Scope
 from pgpull.moving import Progress, move, move_related
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.patience import Patience
+from pgpull.plans import Comparison, Known, Method, Plan, Strategy
 from pgpull.rejects_file import RejectsFile
 from pgpull.results import Reject, Report, Tally
 from pgpull.sessions import Session, reopen, send_bytes_as_they_are, subtransaction

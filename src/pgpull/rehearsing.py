@@ -17,9 +17,10 @@ from pgpull.errors import Passing, PgpullError, UnsafeTarget
 from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.manners import Manners
-from pgpull.model import Job, Plan, Request, Wanted
+from pgpull.model import Job, Request, Wanted
 from pgpull.ordering import Roots, failed_parent, roots_of
 from pgpull.origins import Origin, opened, paced
+from pgpull.plans import Plan
 from pgpull.requesting import Words, make_job, said_request
 from pgpull.results import Failure, Forecast, Outlook
 from pgpull.sessions import Session, open_target

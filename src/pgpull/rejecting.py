@@ -14,7 +14,7 @@ from psycopg.pq import ExecStatus
 
 from pgpull import sql
 from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, column_in_copy, condition, fact
-from pgpull.model import Plan, Wire
+from pgpull.plans import Plan, Wire
 from pgpull.results import Reject
 from pgpull.shapes import Column, ForeignKey, quoted
 from pgpull.streams import Batch, fields

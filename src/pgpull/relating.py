@@ -17,7 +17,8 @@ from pgpull.comparing import key_batches, take
 from pgpull.diagnosis import TARGET, translated
 from pgpull.errors import PlanError
 from pgpull.looking import Seen, see
-from pgpull.model import Job, Plan, Request, Scope
+from pgpull.model import Job, Request, Scope
+from pgpull.plans import Plan
 from pgpull.relations import Link, links, parents_of
 from pgpull.selecting import has_patterns, tables
 from pgpull.sessions import Session

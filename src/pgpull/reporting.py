@@ -28,9 +28,9 @@ from pgpull.json_facts import (
     survey_json,
 )
 from pgpull.listening import Listener
-from pgpull.model import Plan, Strategy
 from pgpull.motion import Motion
 from pgpull.picture import ASCII, BLOCKS, heading_lines, picture
+from pgpull.plans import Plan, Strategy
 from pgpull.printing import Printer
 from pgpull.recipes import Recipes
 from pgpull.results import Difference, Failure, Forecast, Outlook, Reject, Report, Summary, Tally

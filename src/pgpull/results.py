@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pgpull.errors import PgpullError, Unequal
-from pgpull.model import Comparison, Estimate, Plan
+from pgpull.plans import Comparison, Estimate, Plan
 from pgpull.shapes import TableName
 
 

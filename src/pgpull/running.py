@@ -14,9 +14,10 @@ from pgpull import bags, narrowing, preparing, pruning, scoping
 from pgpull.diagnosis import SOURCE, TARGET, lost, translated
 from pgpull.errors import ConnectFailed, Passing, PgpullError, ReadEnded, Refused, Stopped
 from pgpull.failing import Failures, SourceGone
-from pgpull.model import Job, Plan, Request
+from pgpull.model import Job, Request
 from pgpull.ordering import roots_of
 from pgpull.origins import Origin, opened
+from pgpull.plans import Plan
 from pgpull.pulling import Bench, TablePull
 from pgpull.results import Report, Summary, Tally
 from pgpull.sessions import Session, reopen, subtransaction

@@ -13,7 +13,8 @@ from psycopg.sql import Composed
 from pgpull import sql
 from pgpull.diagnosis import INSUFFICIENT_PRIVILEGE, translated
 from pgpull.errors import PlanError
-from pgpull.model import Estimate, Plan, Request, Scope, Window
+from pgpull.model import Request, Scope, Window
+from pgpull.plans import Estimate, Plan
 from pgpull.sessions import Session
 from pgpull.shapes import Shape
 from pgpull.sql import catalog as questions

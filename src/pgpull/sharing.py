@@ -14,9 +14,9 @@ from pgpull import catalog, parting, scoping
 from pgpull.applying import Applier
 from pgpull.choosing import unique_beside_key
 from pgpull.errors import PgpullError
-from pgpull.model import Leaf, Part, Plan, Strategy, Wire
 from pgpull.moving import Progress, flow, keyed, leaves
 from pgpull.patience import Patience
+from pgpull.plans import Leaf, Part, Plan, Strategy, Wire
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, expect_much, send_bytes_as_they_are
 from pgpull.sql import copy_out

@@ -11,7 +11,7 @@ from functools import partial
 from pgpull import parting
 from pgpull.errors import ConnectFailed, Passing, PgpullError, UnsafeTarget
 from pgpull.listening import Listener
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.pulling import Bench, TablePull
 from pgpull.results import Reject
 from pgpull.sessions import Session

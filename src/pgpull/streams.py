@@ -27,8 +27,8 @@ from psycopg.waiting import Wait
 
 from pgpull.diagnosis import SOURCE, translated
 from pgpull.errors import PgpullError
-from pgpull.model import BATCH_BYTES, Wire
 from pgpull.pacing import NO_PACE, Pace
+from pgpull.plans import BATCH_BYTES, Wire
 from pgpull.splitting import cells
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
@@ -74,7 +74,7 @@ class Outflow:
         """Yield the rows in pieces, and mark where a batch ends.
 
         Args:
-            most: rows in a batch; a batch of wide rows ends earlier, at :data:`~pgpull.model.BATCH_BYTES`.
+            most: rows in a batch; a batch of wide rows ends earlier, at :data:`~pgpull.plans.BATCH_BYTES`.
 
         Raises:
             ConnectionLost: the connection went away.

@@ -25,9 +25,10 @@ from pgpull.errors import (
 from pgpull.guarding import guard
 from pgpull.listening import Listener
 from pgpull.looking import look
-from pgpull.model import Job, Plan, Request, Strategy, Stretch, Wanted
+from pgpull.model import Job, Request, Stretch, Wanted
 from pgpull.narrowing import counted_once
 from pgpull.ordering import failed_parent, roots_of
+from pgpull.plans import Plan, Strategy
 from pgpull.pulling import Bench
 from pgpull.results import Failure, Reject, Report, Summary, Tally
 from pgpull.running import tell_written

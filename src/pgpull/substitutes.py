@@ -14,7 +14,8 @@ from typing import Final
 from pgpull.archives import ArchivedTable, Manifest
 from pgpull.compatibility import CATALOG_BOUND
 from pgpull.errors import PlanError
-from pgpull.model import Job, Plan, Request, Scope, Strategy, Window, Wire
+from pgpull.model import Job, Request, Scope, Window
+from pgpull.plans import Plan, Strategy, Wire
 from pgpull.shapes import Column, ColumnType, Shape, TableName
 
 Stamp = tuple[int, int, int]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 
 from pgpull.choosing import unique_beside_key
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.shapes import Rules
 from pgpull.sql import swapping as sql
 

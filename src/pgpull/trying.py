@@ -31,10 +31,11 @@ from pgpull.diagnosis import (
     condition,
     translated,
 )
-from pgpull.model import Comparison, Estimate, Method, OnConflict, Plan, Strategy
+from pgpull.model import OnConflict
 from pgpull.moving import Progress, flow, move_keyed, move_lacking
 from pgpull.ordering import parent_of
 from pgpull.patience import Patience
+from pgpull.plans import Comparison, Estimate, Method, Plan, Strategy
 from pgpull.results import Forecast, Refusal, Reject, Tally
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName

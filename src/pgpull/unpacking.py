@@ -7,8 +7,8 @@ from typing import Final
 
 from pgpull.archives import ArchivedFile
 from pgpull.errors import Stopped
-from pgpull.model import BATCH_BYTES
 from pgpull.pacing import NO_PACE, Pace
+from pgpull.plans import BATCH_BYTES
 from pgpull.reading import Damaged, chunks
 from pgpull.splitting import CutShort, records
 from pgpull.streams import Piece

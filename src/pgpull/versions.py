@@ -20,7 +20,8 @@ from typing import Any, Final
 import psycopg
 
 from pgpull.diagnosis import TARGET, translated
-from pgpull.model import Known, Plan, Scope
+from pgpull.model import Scope
+from pgpull.plans import Known, Plan
 from pgpull.sessions import Session
 from pgpull.shapes import Identity
 from pgpull.sql import versions as sql

@@ -19,7 +19,7 @@ from pgpull.applying import Applier
 from pgpull.catalog import rules_of
 from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, TARGET, VALUE_TAKEN, translated
 from pgpull.merging import RowsRefused, given, make_stage, merged, refusals, triggers_held, waiting_rows_lost
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session

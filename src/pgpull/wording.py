@@ -12,8 +12,9 @@ from datetime import UTC
 
 from pgpull.archives import ArchivedTable
 from pgpull.findings import Checkup, Finding, Level
-from pgpull.model import Comparison, Method, Plan, Request, Scope, Strategy
+from pgpull.model import Request, Scope
 from pgpull.packing import narrowed
+from pgpull.plans import Comparison, Method, Plan, Strategy
 from pgpull.recipes import Parameter, Recipes
 from pgpull.resolving import is_local
 from pgpull.results import Difference, Failure, Forecast, Reject, Report, Tally

@@ -12,7 +12,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Part, Plan, Scope, Window, Wire
+from pgpull.model import Scope, Window
+from pgpull.plans import Part, Plan, Wire
 from pgpull.shapes import Column, OwnedSequence, Shape, Trigger
 from pgpull.sql.parts import condition, instant_of, listed, name_of, rows_of, same_key, scope_of, verbatim
 

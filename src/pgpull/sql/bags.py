@@ -10,7 +10,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Plan, Wire
+from pgpull.plans import Plan, Wire
 from pgpull.shapes import Shape
 from pgpull.sql.hashing import digest, sum_of
 from pgpull.sql.parts import listed, outside, rows_of, scope_of

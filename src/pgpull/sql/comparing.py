@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Digest, Plan
+from pgpull.plans import Digest, Plan
 from pgpull.shapes import Shape
 from pgpull.sql.hashing import digest, sum_of
 from pgpull.sql.parts import listed, rows_of, same_key, scope_of, verbatim, young

@@ -6,7 +6,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from pgpull.model import Digest, Image
+from pgpull.plans import Digest, Image
 
 # For one such column there is no need to make a record of it first. All there since PostgreSQL 11.
 _OWN_HASH: Final = {

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Plan, Scope, Stretch, Window
+from pgpull.model import Scope, Stretch, Window
+from pgpull.plans import Plan
 from pgpull.shapes import Column, Key, Shape, TableName
 
 # --- names and lists -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.shapes import Reference, TableName
 from pgpull.sql.comparing import DIFFERING, EXTRA, STATE
 from pgpull.sql.parts import listed, name_of, outside, rows_of, scope_of

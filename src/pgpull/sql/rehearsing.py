@@ -8,7 +8,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import OnConflict, Plan
+from pgpull.model import OnConflict
+from pgpull.plans import Plan
 from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
 from pgpull.sql import STAGE
 from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, scope_of, verbatim

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import OnConflict, Plan
+from pgpull.model import OnConflict
+from pgpull.plans import Plan
 from pgpull.relations import Link
 from pgpull.shapes import Shape
 from pgpull.sql.comparing import THEIRS, keyed

@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from pgpull.model import Plan
+from pgpull.plans import Plan
 from pgpull.sql.parts import listed, rows_of, same_key
 from pgpull.sql.waiting import waiting
 

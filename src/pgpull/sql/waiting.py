@@ -7,7 +7,8 @@ from typing import Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from pgpull.model import OnConflict, Plan, Tie
+from pgpull.model import OnConflict
+from pgpull.plans import Plan, Tie
 from pgpull.sql import STAGE, insert_missing, update_changed
 from pgpull.sql.parts import listed, rows_of, same_key
 from pgpull.sql.referring import filled, lacks, refers, with_parts
