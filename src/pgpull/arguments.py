@@ -7,6 +7,7 @@ in a named time zone, and printed as the instant it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,6 +27,11 @@ def zone(name: str) -> ZoneInfo:
         raise UsageError(
             f"no time zone is called {name!r}", "use an IANA name, such as UTC or Europe/Berlin"
         ) from None
+
+
+def several(words: str | Iterable[str]) -> tuple[str, ...]:
+    """Take one word for several."""
+    return (words,) if isinstance(words, str) else tuple(words)
 
 
 def instant(value: str | date | datetime, timezone: str, what: str = "date") -> datetime:

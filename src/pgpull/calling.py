@@ -10,6 +10,7 @@ from typing import Final, Literal, TypedDict, Unpack
 from sqlalchemy.engine import URL
 
 from pgpull.archives import Compression, Format
+from pgpull.arguments import several
 from pgpull.endpoints import Endpoint, endpoint_of
 from pgpull.exporting import Exported, export_to
 from pgpull.guarding import guard
@@ -23,10 +24,19 @@ from pgpull.places import place_of
 from pgpull.pulling import Bench
 from pgpull.reading import whole
 from pgpull.rejects_file import RejectsFile
-from pgpull.requesting import RowWords, Words, check_words, default_rejects, make_job, said_request
+from pgpull.requesting import (
+    ANY,
+    RowWords,
+    Words,
+    check_words,
+    default_rejects,
+    make_job,
+    said_job,
+    said_request,
+)
 from pgpull.results import Report, Summary
 from pgpull.sessions import open_source, open_target
-from pgpull.shapes import TableName, TablePattern
+from pgpull.shapes import TablePattern
 from pgpull.stretching import walk_in_stretches
 from pgpull.substitutes import Archive
 from pgpull.walking import walk
@@ -166,10 +176,9 @@ def pull_tables(
         Stopped: a connection was lost for good; whole batches are in.
     """
     check_words(words, Words, Way)
-    first = tables[0] if tables else ""
-    job = make_job(
+    job = said_job(
         tables,
-        said_request(TableName("", first), **words),
+        words,
         exclude=exclude,
         with_parents=with_parents,
         with_children=with_children,
@@ -211,9 +220,9 @@ def load(
         Stopped: the run ended before its end; whole batches are in.
     """
     check_words(words, Words, Way)
-    job = make_job(
+    job = said_job(
         tables or EVERYTHING,
-        said_request(TableName("", tables[0] if tables else ""), **words),
+        words,
         exclude=exclude,
         with_parents=with_parents,
         with_children=with_children,
@@ -259,12 +268,10 @@ def export(
         Stopped: the source went away, or gave up. No archive was written.
     """
     check_words(words, RowWords, Way)
-    first = tables[0] if tables else ""
     if by is not None:
         words["months"] = True
-    request = said_request(TableName("", first), **words)
     asked = Export(
-        job=make_job(tables, request, exclude=exclude),
+        job=make_job(tables, said_request(ANY, **words), exclude=exclude),
         to=place_of(to),
         format=format,
         compression=compress,
@@ -272,11 +279,10 @@ def export(
         overwrite=overwrite,
     )
     way = _checked(way)
-    manners = Manners.of(
-        jobs=way.get("jobs"), max_rate=way.get("max_rate", ()), pause_when=way.get("pause_when", ())
-    )
     retries, hears = way.get("retries", DEFAULT_RETRIES), way.get("listener")
-    return run_export(asked, endpoint_of(source, "source"), retries=retries, manners=manners, listener=hears)
+    return run_export(
+        asked, endpoint_of(source, "source"), retries=retries, manners=_manners(way), listener=hears
+    )
 
 
 def check_sides(source: Endpoint, target: Endpoint, allowed: Sequence[str] = ()) -> None:
@@ -310,21 +316,25 @@ def _checked(way: Way | None) -> Way:
 
 
 def _run(job: Job, source: str | URL | Origin, target: str | URL | Endpoint, way: Way) -> Summary:
-    rejects, allowed = way.get("rejects"), way.get("allow_target", ())
+    rejects = way.get("rejects")
     return run(
         job,
         source if isinstance(source, Archive) else endpoint_of(source, "source"),
         endpoint_of(target, "target"),
         rejects=Path(rejects) if rejects else default_rejects(job),
-        allowed=(allowed,) if isinstance(allowed, str) else allowed,
+        allowed=several(way.get("allow_target", ())),
         retries=way.get("retries", DEFAULT_RETRIES),
-        manners=Manners.of(
-            jobs=way.get("jobs"),
-            max_rate=way.get("max_rate", ()),
-            pause_when=way.get("pause_when", ()),
-            snapshot=way.get("snapshot", True),
-        ),
+        manners=_manners(way),
         listener=way.get("listener"),
+    )
+
+
+def _manners(way: Way) -> Manners:
+    return Manners.of(
+        jobs=way.get("jobs"),
+        max_rate=way.get("max_rate", ()),
+        pause_when=way.get("pause_when", ()),
+        snapshot=way.get("snapshot", True),
     )
 
 

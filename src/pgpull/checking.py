@@ -15,6 +15,7 @@ import psycopg
 from sqlalchemy.engine import URL
 
 from pgpull import catalog, objecting, preparing, scoping, selecting
+from pgpull.arguments import several
 from pgpull.diagnosis import SOURCE, TARGET, translated
 from pgpull.discovering import found_personal
 from pgpull.drift import Standards
@@ -25,7 +26,7 @@ from pgpull.looking import Seen, look, see
 from pgpull.model import Job, Request, Window
 from pgpull.plans import Plan
 from pgpull.programs import find_dumper
-from pgpull.requesting import ScopeWords, check_words, make_job, make_request
+from pgpull.requesting import ANY, ScopeWords, check_words, make_job, make_request
 from pgpull.sessions import Session, open_source, open_target
 from pgpull.shapes import TableName
 from pgpull.sql import checking as questions
@@ -59,7 +60,7 @@ def make_inspection(tables: Sequence[str], **words: Unpack[ScopeWords]) -> Inspe
     check_words(words, ScopeWords)
     has_end = words.get("since") is not None or words.get("until") is not None
     idle = None if has_end else words.pop("window", None)
-    request = make_request(TableName("", ""), **words)
+    request = make_request(ANY, **words)
     return Inspection(make_job(tables, request) if tables else None, idle)
 
 
@@ -86,9 +87,9 @@ def check(
     Raises:
         UsageError: an argument makes no sense.
     """
-    allowed = (allow_target,) if isinstance(allow_target, str) else allow_target
     inspection = make_inspection(tables, **words)
-    return checkup_of(inspection, endpoint_of(source, "source"), endpoint_of(target, "target"), allowed)
+    sides = endpoint_of(source, "source"), endpoint_of(target, "target")
+    return checkup_of(inspection, *sides, several(allow_target))
 
 
 def checkup_of(

@@ -21,10 +21,9 @@ from pgpull.listening import Listener
 from pgpull.looking import look, see
 from pgpull.model import Job, Request
 from pgpull.private_files import open_private
-from pgpull.requesting import RowWords, check_words, make_job, make_request
+from pgpull.requesting import ANY, RowWords, check_words, make_job, make_request
 from pgpull.results import Difference
 from pgpull.sessions import Session, open_source, open_target
-from pgpull.shapes import TableName
 
 _NAMED = 10
 """Keys that a difference names."""
@@ -67,7 +66,7 @@ def diff(
         Stopped: a connection was lost.
     """
     check_words(words, RowWords)
-    job = make_job(tables, make_request(TableName("", ""), **words))
+    job = make_job(tables, make_request(ANY, **words))
     matter = Matter(job, Path(keys) if keys else None)
     return list(differences(matter, endpoint_of(source, "source"), endpoint_of(target, "target"), listener))
 

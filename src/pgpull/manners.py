@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from pgpull.arguments import duration
+from pgpull.arguments import duration, several
 from pgpull.errors import UsageError
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|rows?)(?:/s)?", re.IGNORECASE)
@@ -31,7 +31,7 @@ class Rate:
             UsageError: a text is neither, or is nothing at all.
         """
         rate = cls()
-        for text in [texts] if isinstance(texts, str) else texts:
+        for text in several(texts):
             match = _RATE.fullmatch(text.strip())
             number = float(match[1]) if match else 0.0
             if match is None or not number:
@@ -116,5 +116,4 @@ class Manners:
         """
         if jobs is not None and jobs < 1:
             raise UsageError(f"{jobs} workers move nothing", "give 1 or more")
-        lines = [pause_when] if isinstance(pause_when, str) else pause_when
-        return cls(jobs, Rate.parse(max_rate), tuple(map(Line.parse, lines)), snapshot)
+        return cls(jobs, Rate.parse(max_rate), tuple(map(Line.parse, several(pause_when))), snapshot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from pgpull.blanks import fill_condition, in_value
 from pgpull.errors import UsageError
 from pgpull.masking import NO_MASKS, Masks
 from pgpull.model import Job, Request, Wanted
-from pgpull.requesting import make_request
+from pgpull.requesting import ANY, job_of, make_request
 from pgpull.shapes import TableName, TablePattern
 
 Words = Mapping[str, Any]
@@ -122,14 +122,8 @@ class Recipes:
         Raises:
             UsageError: a word makes no sense.
         """
-        return Job(
-            wanted=tuple(wanted for entry in entries for wanted in self._wanted(entry, said)),
-            exclude=tuple(map(TablePattern.parse, what.get("exclude", ()))),
-            with_parents=what.get("with_parents", False),
-            with_children=tuple(map(TablePattern.parse, what.get("with_children", ()))),
-            create_missing=what.get("create_missing", False),
-            rules=tuple(self._rules_along({**(common or {}), **said})),
-        )
+        wanted = (wanted for entry in entries for wanted in self._wanted(entry, said))
+        return replace(job_of(wanted, **what), rules=tuple(self._rules_along({**(common or {}), **said})))
 
     def _wanted(self, entry: Entry, said: Words) -> Iterator[Wanted]:
         pattern, own = TablePattern.parse(entry.table), entry.words
@@ -139,9 +133,9 @@ class Recipes:
             return
         for rule in self.rules:
             if rule.pattern.plain is None or pattern.matches(rule.pattern.plain):
-                request = self._request(_ANY, {**self.defaults, **rule.words, **own}, said)
+                request = self._request(ANY, {**self.defaults, **rule.words, **own}, said)
                 yield Wanted(pattern.within(rule.pattern), request, optional=True)
-        yield Wanted(pattern, self._request(_ANY, {**self.defaults, **own}, said))
+        yield Wanted(pattern, self._request(ANY, {**self.defaults, **own}, said))
 
     def _request(self, table: TableName, standing: Words, said: Words) -> Request:
         return _request(table, {"mask": self.masks, **standing}, said)
@@ -151,10 +145,10 @@ class Recipes:
 
         Which columns, their own rules say; what is said of all is said of what was named.
         """
-        closer = {n: w for n, w in said.items() if n in _OF_ANY_TABLE}
+        closer = {n: w for n, w in said.items() if n in _OFANY_TABLE}
         for pattern, words in [*((rule.pattern, rule.words) for rule in self.rules), (_EVERY, {})]:
-            standing = {n: w for n, w in {**self.defaults, **words}.items() if n in _OF_ANY_ROW}
-            yield Wanted(pattern, self._request(_ANY, standing, closer), optional=True)
+            standing = {n: w for n, w in {**self.defaults, **words}.items() if n in _OFANY_ROW}
+            yield Wanted(pattern, self._request(ANY, standing, closer), optional=True)
 
     def recipe(self, name: str, values: Mapping[str, str], said: Words) -> Job:
         """Make a job of a recipe.
@@ -177,14 +171,11 @@ class Recipes:
         return self.job(entries, {n: w for n, w in said.items() if n not in _ALONG}, recipe.words, **along)
 
 
-_ANY: Final = TableName("", "")
-"""In place of the table's name, where it is not known yet."""
-
 _ALONG: Final = frozenset({"exclude", "with_parents", "with_children", "create_missing"})
 
-_OF_ANY_TABLE: Final = frozenset({"on_conflict", "batch_size", "max_errors", "row_versions", "mask_strict"})
+_OFANY_TABLE: Final = frozenset({"on_conflict", "batch_size", "max_errors", "row_versions", "mask_strict"})
 
-_OF_ANY_ROW: Final = _OF_ANY_TABLE | {"without", "keep"}
+_OFANY_ROW: Final = _OFANY_TABLE | {"without", "keep"}
 
 _EVERY: Final = TablePattern.parse("*.*")
 

@@ -10,6 +10,7 @@ from typing import Final, Unpack
 from sqlalchemy.engine import URL
 
 from pgpull import preparing, pruning
+from pgpull.arguments import several
 from pgpull.deciding import decide
 from pgpull.diagnosis import TARGET, translated
 from pgpull.endpoints import Endpoint, endpoint_of
@@ -21,7 +22,7 @@ from pgpull.model import Job, Request, Wanted
 from pgpull.ordering import Roots, failed_parent, roots_of
 from pgpull.origins import Origin, opened, paced
 from pgpull.plans import Plan
-from pgpull.requesting import Words, make_job, said_request
+from pgpull.requesting import Words, said_job, said_request
 from pgpull.results import Failure, Forecast, Outlook
 from pgpull.sessions import Session, open_target
 from pgpull.shapes import TableName, TablePattern
@@ -68,7 +69,7 @@ def forecast(
         ),
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
-        allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
+        allowed=several(allow_target),
         examples=examples,
         listener=listener,
     )
@@ -98,11 +99,10 @@ def forecast_tables(
         Refused: a connection or a guard would stand in the way.
         Stopped: a connection was lost.
     """
-    first = tables[0] if tables else ""
     return rehearse_job(
-        make_job(
+        said_job(
             tables,
-            said_request(TableName("", first), **words),
+            words,
             exclude=exclude,
             with_parents=with_parents,
             with_children=with_children,
@@ -110,7 +110,7 @@ def forecast_tables(
         ),
         endpoint_of(source, "source"),
         endpoint_of(target, "target"),
-        allowed=(allow_target,) if isinstance(allow_target, str) else allow_target,
+        allowed=several(allow_target),
         listener=listener,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
@@ -23,6 +23,9 @@ from pgpull.model import (
     Window,
 )
 from pgpull.shapes import TableName, TablePattern
+
+ANY: Final = TableName("", "")
+"""In place of a table's name, where it is not known yet, or any will do."""
 
 DEFAULT_WINDOW = "created_at"
 DEFAULT_OVERLAP = timedelta(hours=1)
@@ -91,13 +94,27 @@ def make_job(tables: Sequence[str | TableName], request: Request, **words: Unpac
     """
     if not tables:
         raise UsageError("no table is named", "name one, or a pattern such as 'askwealth.*'")
+    patterns = (TablePattern.of(t) if isinstance(t, TableName) else TablePattern.parse(t) for t in tables)
+    return job_of((Wanted(pattern, request) for pattern in patterns), **words)
+
+
+def said_job(tables: Sequence[str], words: Words, **along: Unpack[JobWords]) -> Job:
+    """Ask for what somebody has said himself of some tables; see :func:`said_request` and :func:`make_job`.
+
+    Raises:
+        UsageError: a word makes no sense.
+    """
+    return make_job(tables, said_request(ANY, **words), **along)
+
+
+def job_of(wanted: Iterable[Wanted], **words: Unpack[JobWords]) -> Job:
+    """Make a job; see :func:`make_job` for the words.
+
+    Raises:
+        UsageError: a word makes no sense.
+    """
     return Job(
-        wanted=tuple(
-            Wanted(
-                TablePattern.of(table) if isinstance(table, TableName) else TablePattern.parse(table), request
-            )
-            for table in tables
-        ),
+        wanted=tuple(wanted),
         exclude=tuple(map(TablePattern.parse, words.get("exclude", ()))),
         with_parents=words.get("with_parents", False),
         with_children=tuple(map(TablePattern.parse, words.get("with_children", ()))),

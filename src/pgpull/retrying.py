@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from pgpull import catalog
 from pgpull.archives import MANIFEST, ArchivedFile, ArchivedTable, Manifest
+from pgpull.arguments import several
 from pgpull.calling import run
 from pgpull.corrections import Correction, check, corrections, in_rounds, that_count
 from pgpull.endpoints import Endpoint, endpoint_of
@@ -66,7 +67,7 @@ def retry(
     how = _How(
         OnConflict.parse(on_conflict),
         endpoint,
-        (allow_target,) if isinstance(allow_target, str) else allow_target,
+        several(allow_target),
         retries,
         listener or Listener(),
     )
