@@ -29,6 +29,7 @@ from pgpull.shapes import (
 )
 from pgpull.sql import catalog as questions
 from pgpull.sql import hints, rehearsing
+from pgpull.sql.parts import named
 from pgpull.substitutes import Substitute
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
@@ -62,9 +63,8 @@ def shapes_of(session: Session, tables: Iterable[TableName]) -> dict[TableName, 
     if session.substitute is not None:
         shapes = session.substitute.shapes
         return {table: shapes[table] for table in wanted if table in shapes}
-    named = {"schemas": [table.schema for table in wanted], "names": [table.name for table in wanted]}
     with translated(session.side, session.connection):
-        found = session.connection.execute(questions.TABLES, named).fetchall()
+        found = session.connection.execute(questions.TABLES, named(wanted)).fetchall()
         about = _About(session.connection, [oid for oid, *_ in found])
         return {
             TableName(schema, name): replace(

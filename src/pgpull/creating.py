@@ -17,7 +17,7 @@ from pgpull.programs import find_dumper
 from pgpull.sessions import Session
 from pgpull.shapes import TableName
 from pgpull.sql import creating as sql
-from pgpull.sql.parts import verbatim
+from pgpull.sql.parts import named, verbatim
 
 _TABLE: Final = ("r", "p")
 _RELATION: Final = (*_TABLE, "S", "v", "m")
@@ -114,7 +114,7 @@ def _sorted_out(
         needed = [
             _Thing((catalog, oid), kind, schema, name, shown, (asked, names, arguments), internal)
             for catalog, oid, kind, schema, name, shown, asked, names, arguments, internal in (
-                source.connection.execute(sql.NEEDED, _named(wanted))
+                source.connection.execute(sql.NEEDED, named(wanted))
             )
         ]
     relations = _present(target, [thing.relation for thing in needed if thing.kind in _RELATION])
@@ -126,13 +126,8 @@ def _sorted_out(
     return missing, present
 
 
-def _named(tables: Iterable[TableName]) -> dict[str, list[str]]:
-    tables = list(tables)
-    return {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
-
-
 def _present(target: Session, relations: Iterable[TableName]) -> set[TableName]:
-    return {TableName(*row) for row in target.connection.execute(sql.RELATIONS, _named(relations))}
+    return {TableName(*row) for row in target.connection.execute(sql.RELATIONS, named(relations))}
 
 
 def _is_here(target: Session, thing: _Thing) -> bool:
@@ -225,11 +220,11 @@ def _without(
         references = {
             oid: _Reference(name, TableName(schema, table), TableName(parent_schema, parent))
             for oid, name, schema, table, parent_schema, parent in source.connection.execute(
-                sql.FOREIGN_KEYS, _named(made)
+                sql.FOREIGN_KEYS, named(made)
             )
         }
-        attached = {tuple(row) for row in source.connection.execute(sql.ATTACHED_ELSEWHERE, _named(made))}
-        never = source.connection.execute(sql.NEVER_MADE, _named(made)).fetchall()
+        attached = {tuple(row) for row in source.connection.execute(sql.ATTACHED_ELSEWHERE, named(made))}
+        never = source.connection.execute(sql.NEVER_MADE, named(made)).fetchall()
     here = {*made, *_present(target, [reference.parent for reference in references.values()])}
     kept, notes = [], list(_never_notes(never))
     for entry in entries:

@@ -10,6 +10,7 @@ from pgpull.drift import Check, Labels, Reference, Standards, Unique
 from pgpull.sessions import Session
 from pgpull.shapes import TableName
 from pgpull.sql import drifting as questions
+from pgpull.sql.parts import named
 
 
 def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableName, Standards]:
@@ -18,13 +19,13 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
     Raises:
         ConnectionLost: the connection went away.
     """
-    connection, named = session.connection, _named(tables)
+    connection, asked_for = session.connection, named(tables)
     asked = (questions.CHECKS, questions.UNIQUES, questions.FOREIGN_KEYS, questions.ENUMS)
     # the search path is as before when the block ends
     with translated(session.side, connection), connection.pipeline():
         with connection.transaction(force_rollback=True):
             connection.execute(questions.QUALIFIED)
-            answers = [connection.execute(question, named) for question in asked]
+            answers = [connection.execute(question, asked_for) for question in asked]
             types = connection.execute(questions.ENUM_TYPES)
         checks, uniques, references, labels = map(_by_table, answers)
         enums = frozenset(TableName(*row) for row in types)
@@ -48,10 +49,6 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
 def _reference(row: Sequence[Any]) -> Reference:
     name, schema, parent, columns, referred, of_all, of_periods = row
     return Reference(name, tuple(columns), TableName(schema, parent), tuple(referred), of_all, of_periods)
-
-
-def _named(tables: Iterable[TableName]) -> dict[str, list[str]]:
-    return {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
 
 
 def _by_table(rows: Iterable[Sequence[Any]]) -> dict[TableName, list[Sequence[Any]]]:

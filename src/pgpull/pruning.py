@@ -22,6 +22,7 @@ from pgpull.plans import Comparison, Plan
 from pgpull.sessions import Session
 from pgpull.sql import comparing
 from pgpull.sql import pruning as sql
+from pgpull.sql.parts import count_in_scope
 
 _KEYS_AT_ONCE = 5_000
 
@@ -77,7 +78,7 @@ def _count(target: Session, statement: Composed) -> int:
 def count_here(target: Session, plan: Plan) -> int:
     """Return how many rows in scope the target has."""
     with translated(TARGET, target.connection):
-        row = target.connection.execute(sql.count_scope(plan)).fetchone()
+        row = target.connection.execute(count_in_scope(plan, plan.target)).fetchone()
     return row[0] if row else 0
 
 

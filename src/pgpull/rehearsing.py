@@ -121,14 +121,13 @@ def rehearse_job(
     target: Endpoint,
     *,
     allowed: Sequence[str] = (),
-    examples: int = 0,
     manners: Manners = Manners(),  # noqa: B008 - a frozen value
     listener: Listener | None = None,
 ) -> Outlook:
     """Find out what a job would do; see :func:`forecast_tables`."""
     hears = listener or Listener()
     with _sides(job, source, target, allowed, manners, hears) as (server, local):
-        return _Rehearsals(server, local, job, hears).run(examples)
+        return _Rehearsals(server, local, job, hears).run()
 
 
 @contextmanager
@@ -185,7 +184,7 @@ class _Rehearsals:
         self._coming: dict[TableName, frozenset[str]] = {}
         """Of the tables that are through, the columns by which it is known which rows would be there."""
 
-    def run(self, examples: int) -> Outlook:
+    def run(self) -> Outlook:
         groups = self._plans()
         plans = [plan for group in groups for plan in group]
         if plans:
@@ -193,7 +192,7 @@ class _Rehearsals:
         self._check_replaced([plan for plan in plans if plan.request.replace])
         self._find_prunable([plan for plan in plans if plan.request.mirror])
         return Outlook(
-            forecasts=tuple(f for plan in plans for f in self._forecast(plan, plans, examples)),
+            forecasts=tuple(f for plan in plans for f in self._forecast(plan, plans)),
             failures=tuple(self._failures.values()),
             seconds=time.monotonic() - self._started,
             snapshot=self._source.identity.now,
@@ -240,7 +239,7 @@ class _Rehearsals:
         counted = pruning.count_prunable(self._target, found)
         self._prunable = dict(zip((plan.table for plan in found), counted, strict=True))
 
-    def _forecast(self, plan: Plan, plans: Sequence[Plan], examples: int) -> Iterator[Forecast]:
+    def _forecast(self, plan: Plan, plans: Sequence[Plan]) -> Iterator[Forecast]:
         if plan.table in self._failures:
             return
         failed = {table: self._roots.get(table) for table in self._failures}
@@ -259,7 +258,7 @@ class _Rehearsals:
             rehearsal = Rehearsal(
                 self._source, self._target, decided, self._coming, referred, self._prunable.get(plan.table)
             )
-            found = rehearsal.run(started, examples)
+            found = rehearsal.run(started)
             self._coming[plan.table] = rehearsal.keep_coming()
             yield found
 

@@ -118,6 +118,11 @@ class Session:
         return self.lost or self.connection.info.transaction_status is TransactionStatus.ACTIVE
 
     @property
+    def described(self) -> str:
+        """Where it leads, and who is there."""
+        return f"{self.endpoint}  PostgreSQL {self.identity.version}, as {self.identity.role}"
+
+    @property
     def address(self) -> str:
         """The host that libpq is really connected to: an address, or a socket's folder."""
         return self.connection.info.hostaddr or self.connection.info.host

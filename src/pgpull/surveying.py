@@ -173,14 +173,10 @@ def _survey(question: Question, source: Session, target: Session) -> Survey:
         first_missing=next((day for day, counts in days.items() if counts.missing), None),
         newest_source=theirs.newest,
         newest_target=ours.newest,
-        source=_described(source),
-        target=_described(target),
+        source=source.described,
+        target=target.described,
         snapshot=source.identity.now,
     )
-
-
-def _described(session: Session) -> str:
-    return f"{session.endpoint}  PostgreSQL {session.identity.version}, as {session.identity.role}"
 
 
 # --- may it be asked -------------------------------------------------------------------------------------

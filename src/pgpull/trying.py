@@ -41,6 +41,7 @@ from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName
 from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
+from pgpull.sql.parts import count_in_scope
 from pgpull.sql.relating import count_to_move
 
 _WIDTH: Final = 60
@@ -95,7 +96,7 @@ class Rehearsal:
         self._compared = False
         self._found = self._find()
 
-    def run(self, started: float, examples: int) -> Forecast:
+    def run(self, started: float, examples: int = 0) -> Forecast:
         """Try the rows, and tell what would become of them.
 
         Args:
@@ -136,7 +137,7 @@ class Rehearsal:
                 found, _ = find(self._source, self._target, plan)
         if found is None:
             send_bytes_as_they_are(self._source)
-            rows = self._ask(sql.count_source(plan), self._source)
+            rows = self._ask(count_in_scope(plan, plan.source), self._source)
             return Comparison(Method.KEYS, rows=rows, missing=rows, changed=0)
         self._compared, self._bytes = True, found.bytes
         return found
@@ -173,7 +174,7 @@ class Rehearsal:
                 return
             with closing(key_batches(self._target, plan, MISSING, most)) as batches:
                 where = keyed(plan, next(batches)[0])
-        question = sql.some_rows(plan, plan.source, where, most, _WIDTH)
+        question = sql.some_rows(plan, where, most, _WIDTH)
         with translated(SOURCE, self._source.connection):
             rows = self._source.connection.execute(question).fetchall()
         for row in rows:

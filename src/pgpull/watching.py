@@ -11,7 +11,7 @@ from pgpull.errors import ConnectFailed, ConnectionLost, PlanError
 from pgpull.manners import Line, Load
 from pgpull.sessions import open_watch
 from pgpull.sql import watching as sql
-from pgpull.sql.hints import grant_role
+from pgpull.sql.hints import let_monitor
 
 
 class SourceWatch:
@@ -42,7 +42,7 @@ class SourceWatch:
             if not self._ask(sql.MAY_KNOW):
                 raise PlanError(
                     f"role {role} may not see on the server what --pause-when {line.load} asks for",
-                    f"have a superuser run there: {grant_role('pg_monitor', role).as_string(None)}",
+                    f"have a superuser run there: {let_monitor(role).as_string(None)}",
                 )
 
     def why_pause(self) -> str:

@@ -109,7 +109,7 @@ def banner_lines(plan: Plan, source: Session, target: Session) -> list[tuple[str
         read, elsewhere = f"the archive is whole, of {instant}", ""
     return [
         ("FROM", _origin(source)),
-        ("TO", f"{target.endpoint}  PostgreSQL {target.identity.version}, as {target.identity.role}"),
+        ("TO", target.described),
         ("WHAT", f"{plan.table}: {scope_text(request.scope)}{about}"),
         (
             "GUARD",
@@ -209,7 +209,7 @@ def _origin(source: Session) -> str:
     if source.substitute is not None:
         archive = source.substitute.archive
         return f"the archive {archive.name}, of {archive.manifest.source}"
-    return f"{source.endpoint}  PostgreSQL {source.identity.version}, as {source.identity.role}"
+    return source.described
 
 
 def export_lines(plans: Sequence[Plan], source: Session, archive: str) -> list[tuple[str, str]]:

@@ -266,7 +266,7 @@ def _configure(home: _Home, settings: Mapping[str, str]) -> None:
     _make_socket_folder(home)
     fixed = {
         "listen_addresses": "",
-        "port": "5432",
+        "port": str(PORT),
         "unix_socket_directories": _list_item(str(home.socket_folder)),
         "unix_socket_permissions": "0700",
         "cluster_name": "pgpull",

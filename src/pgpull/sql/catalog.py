@@ -33,19 +33,22 @@ MAY_KNOW_SYSTEM: Final = SQL("SELECT has_function_privilege('pg_catalog.pg_contr
 SYSTEM: Final = SQL("SELECT system_identifier::text FROM pg_control_system()")
 
 
-# Which tables there are: for a pattern, which means neither the system's own nor an extension's, nor ours. Of a
-# partition, the root that it belongs to.
-NAMES: Final = SQL("""
+MADE_BY_PEOPLE: Final = """n.nspname NOT IN ('information_schema', 'pgpull') AND n.nspname NOT LIKE 'pg\\_%'
+       AND n.nspname NOT LIKE 'pgpull\\_archive\\_%'
+       AND NOT EXISTS (SELECT FROM pg_depend
+                        WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"""
+"""The condition that a table ``c`` in a schema ``n`` is neither the system's nor an extension's, nor ours."""
+
+
+# Which tables there are, for a pattern. Of a partition, the root that it belongs to.
+NAMES: Final = SQL(f"""
     SELECT n.nspname, c.relname, root_in.nspname, root.relname
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       LEFT JOIN pg_class AS root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
       LEFT JOIN pg_namespace AS root_in ON root_in.oid = root.relnamespace
      WHERE c.relkind IN ('r', 'p')
-       AND n.nspname NOT IN ('information_schema', 'pgpull') AND n.nspname NOT LIKE 'pg\\_%'
-       AND n.nspname NOT LIKE 'pgpull\\_archive\\_%'
-       AND NOT EXISTS (SELECT FROM pg_depend
-                        WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+       AND {MADE_BY_PEOPLE}
      ORDER BY n.nspname, c.relname
 """)
 
@@ -59,18 +62,23 @@ EXTENT: Final = SQL("""
 """)
 
 
+PRIVILEGES: Final = """
+           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
+                  WHERE has_schema_privilege(n.oid, 'USAGE')
+                    AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
+                               ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END)"""
+"""What the role may do with a table ``c`` in a schema ``n``, as an array."""
+
+
 # The questions below are asked for many tables at once; the first column of an answer is the table's oid.
 
-TABLES: Final = SQL("""
+TABLES: Final = SQL(f"""
     SELECT c.oid,
            n.nspname,
            c.relname,
            c.relkind,
            pg_has_role(c.relowner, 'USAGE'),
-           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
-                  WHERE has_schema_privilege(n.oid, 'USAGE')
-                    AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
-                               ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END),
+           {PRIVILEGES},
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid),
            root_in.nspname,
            root.relname,

@@ -7,6 +7,7 @@ from typing import Final
 from psycopg.sql import SQL, Composed
 
 from pgpull.shapes import TableName
+from pgpull.sql.catalog import MADE_BY_PEOPLE, PRIVILEGES
 from pgpull.sql.parts import name_of
 
 # A setting that this version does not know is NULL.
@@ -25,18 +26,12 @@ STANDING: Final = SQL("""
 
 
 # Tables that people made, less partitions, and what the role may do with each.
-TABLES: Final = SQL("""
-    SELECT n.nspname, c.relname,
-           ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
-                  WHERE has_schema_privilege(n.oid, 'USAGE')
-                    AND CASE p WHEN 'DELETE' THEN has_table_privilege(c.oid, p)
-                               ELSE has_table_privilege(c.oid, p) OR has_any_column_privilege(c.oid, p) END)
+TABLES: Final = SQL(f"""
+    SELECT n.nspname, c.relname, {PRIVILEGES}
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
-       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgpull') AND n.nspname !~ '^pg_toast'
-       AND NOT EXISTS (SELECT FROM pg_depend AS d
-                        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+       AND {MADE_BY_PEOPLE}
      ORDER BY n.nspname, c.relname
 """)
 

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from pgpull.plans import Digest, Plan
 from pgpull.shapes import Shape
 from pgpull.sql.hashing import digest, sum_of
-from pgpull.sql.parts import listed, rows_of, same_key, scope_of, verbatim, young
+from pgpull.sql.parts import is_here, listed, rows_of, same_key, scope_of, verbatim, young
 
 THEIRS: Final = Identifier("pg_temp", "pgpull_theirs")
 DIFFERING: Final = Identifier("pg_temp", "pgpull_differing")
@@ -161,7 +161,7 @@ def create_differing_by_hashes(plan: Plan, of: Digest, encoding: str) -> Compose
     """
     absent: Composable = SQL("t.{} IS NULL").format(_DIGEST)
     if scope_of(plan, plan.target).as_string(None) and plan.scope_here:
-        absent = SQL("{} AND NOT {}").format(absent, _here(plan))
+        absent = SQL("{} AND NOT {}").format(absent, is_here(plan))
     return SQL(
         "CREATE TEMP TABLE pgpull_differing AS"
         " SELECT {theirs}, CASE WHEN {absent} THEN {missing} ELSE {changed} END::text AS {state}"
@@ -216,13 +216,9 @@ def _noted(plan: Plan) -> Composed:
     return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(DIFFERING, same_key(plan.the_key))
 
 
-def _here(plan: Plan) -> Composed:
-    return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(rows_of(plan.target), same_key(plan.the_key))
-
-
 def find_missing(plan: Plan) -> Composed:
     """Note the keys that the source sent and the target does not have, in scope or not."""
-    found = SQL("{} AS s WHERE NOT {} AND NOT {}").format(THEIRS, _here(plan), _noted(plan))
+    found = SQL("{} AS s WHERE NOT {} AND NOT {}").format(THEIRS, is_here(plan), _noted(plan))
     return _insert(plan, MISSING, "s", found)
 
 
@@ -236,7 +232,7 @@ def find_touched_here(plan: Plan, horizon: int) -> Composed:
 
 def find_touched(plan: Plan) -> Composed:
     """Note the keys that the source sent, as written since, and the target has; those noted already aside."""
-    found = SQL("{} AS s WHERE {} AND NOT {}").format(THEIRS, _here(plan), _noted(plan))
+    found = SQL("{} AS s WHERE {} AND NOT {}").format(THEIRS, is_here(plan), _noted(plan))
     return _insert(plan, CHANGED, "s", found)
 
 

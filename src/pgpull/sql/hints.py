@@ -106,9 +106,9 @@ def grant(privileges: Sequence[str], table: TableName, role: str) -> Composed:
     )
 
 
-def grant_role(granted: str, role: str) -> Composed:
-    """Make a role a member of another one."""
-    return SQL("GRANT {} TO {};").format(Identifier(granted), Identifier(role))
+def let_monitor(role: str) -> Composed:
+    """Let a role see what other sessions do (manual: 21.5, Predefined Roles)."""
+    return SQL("GRANT pg_monitor TO {};").format(Identifier(role))
 
 
 def grant_columns(columns: Sequence[str], table: TableName, role: str) -> Composed:

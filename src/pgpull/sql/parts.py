@@ -43,6 +43,12 @@ def rows_of(shape: Shape) -> Composed:
     return SQL("(SELECT {} FROM {} AS {}) AS {}").format(inner, rows, alias, alias)
 
 
+def named(tables: Iterable[TableName]) -> dict[str, list[str]]:
+    """Tables as the parameters of a question about several: ``schemas`` and ``names``."""
+    each = [*tables]
+    return {"schemas": [table.schema for table in each], "names": [table.name for table in each]}
+
+
 def listed(names: Iterable[str], prefix: str = "") -> Composed:
     """Column names with commas between, those of one row of a join if ``prefix`` names it."""
     return SQL(", ").join(Identifier(prefix, name) if prefix else Identifier(name) for name in names)
@@ -53,6 +59,11 @@ def same_key(key: Key) -> Composed:
     return SQL(" AND ").join(
         SQL("{} = {}").format(Identifier("t", name), Identifier("s", name)) for name in key.columns
     )
+
+
+def is_here(plan: Plan) -> Composed:
+    """The condition that the target has a row with the key of the other's row ``s``."""
+    return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(rows_of(plan.target), same_key(plan.the_key))
 
 
 def verbatim(text: str) -> SQL:
@@ -131,6 +142,11 @@ def scope_of(plan: Plan, shape: Shape, *more: Composable) -> Composed:
         more: further conditions.
     """
     return condition(plan.request.scope, shape, plan.request.timezone, more)
+
+
+def count_in_scope(plan: Plan, shape: Shape) -> Composed:
+    """Count a side's rows in scope."""
+    return SQL("SELECT count(*) FROM {}{}").format(rows_of(shape), scope_of(plan, shape))
 
 
 def outside(scope: Scope, shape: Shape, timezone: str) -> Composed:

@@ -104,11 +104,6 @@ def _delete(doomed: Iterable[tuple[Plan, Composed]]) -> Composed:
     return SQL("WITH {} SELECT {}").format(SQL(", ").join(deletes), SQL(", ").join(counts))
 
 
-def count_scope(plan: Plan) -> Composed:
-    """Count the target's rows in scope."""
-    return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.target), scope_of(plan, plan.target))
-
-
 def lock_children(table: TableName) -> Composed:
     """Keep others from adding rows to a table that refers to others, until the transaction ends."""
     return SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name_of(table))

@@ -10,9 +10,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import OnConflict
 from pgpull.plans import Plan
-from pgpull.shapes import ForeignKey, Shape, TableName, UniqueRule
+from pgpull.shapes import ForeignKey, TableName, UniqueRule
 from pgpull.sql import STAGE
-from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, scope_of, verbatim
+from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, verbatim
 from pgpull.sql.pruning import is_not_extra
 from pgpull.sql.referring import filled, lacks, with_parts
 from pgpull.sql.relating import to_move
@@ -241,15 +241,9 @@ def count_there(plan: Plan) -> Composed:
 # --- a look at the source --------------------------------------------------------------------------------
 
 
-def count_source(plan: Plan) -> Composed:
-    """Count the rows in scope on the source."""
-    scope = scope_of(plan, plan.source)
-    return SQL("SELECT count(*) FROM {}{}").format(rows_of(plan.source), scope)
-
-
-def some_rows(plan: Plan, shape: Shape, where: Composable, most: int, width: int) -> Composed:
-    """Spell out the first rows that meet a condition, each value cut to a width."""
+def some_rows(plan: Plan, where: Composable, most: int, width: int) -> Composed:
+    """Spell out the source's first rows that meet a condition, each value cut to a width."""
     values = SQL(", ").join(
         SQL("left({}::text, {})").format(Identifier(name), Literal(width)) for name in plan.columns
     )
-    return SQL("SELECT {} FROM {} WHERE {} LIMIT {}").format(values, rows_of(shape), where, Literal(most))
+    return SQL("SELECT {} FROM {} WHERE {} LIMIT {}").format(values, rows_of(plan.source), where, Literal(most))

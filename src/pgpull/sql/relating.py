@@ -15,7 +15,7 @@ from pgpull.plans import Plan
 from pgpull.relations import Link
 from pgpull.shapes import Shape
 from pgpull.sql.comparing import THEIRS, keyed
-from pgpull.sql.parts import listed, outside, rows_of, same_key, scope_of, verbatim
+from pgpull.sql.parts import is_here, listed, outside, rows_of, scope_of, verbatim
 from pgpull.sql.referring import filled, refers
 
 _ROUND = Identifier("pgpull round")
@@ -108,7 +108,7 @@ def want(plan: Plan, number: int, *, up: bool) -> Composed:
     On the way up what is here needs nothing more, as its own parents are here, too. On the way down it leads
     to others, which may not be.
     """
-    lacking = SQL(" WHERE NOT {}").format(_here(plan)) if up else SQL("")
+    lacking = SQL(" WHERE NOT {}").format(is_here(plan)) if up else SQL("")
     clash: Composable = SQL("DO NOTHING")
     if not up:  # what was only a parent leads down now, too
         clash = SQL("({keys}) DO UPDATE SET {down} = true, {round} = {number} WHERE NOT w.{down}").format(
@@ -128,10 +128,6 @@ def want(plan: Plan, number: int, *, up: bool) -> Composed:
     )
 
 
-def _here(plan: Plan) -> Composed:
-    return SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(rows_of(plan.target), same_key(plan.the_key))
-
-
 def found_in(plan: Plan, number: int, *, down: bool) -> Composed:
     """The keys that a round found, or those of them that lead down; a table and a condition."""
     leads = SQL(" AND s.{}").format(_DOWN) if down else SQL("")
@@ -148,7 +144,7 @@ def to_move(plan: Plan) -> Composed:
     rows = all_wanted(plan)
     if plan.request.on_conflict is OnConflict.UPDATE:
         return rows
-    return rows + SQL(" WHERE NOT {}").format(_here(plan))
+    return rows + SQL(" WHERE NOT {}").format(is_here(plan))
 
 
 def all_wanted(plan: Plan) -> Composed:
@@ -158,4 +154,4 @@ def all_wanted(plan: Plan) -> Composed:
 
 def forget_those_not_to_move(plan: Plan) -> Composed:
     """Keep no other keys than those whose rows have to move."""
-    return SQL("DELETE FROM {} AS s WHERE {}").format(wanted(plan), _here(plan))
+    return SQL("DELETE FROM {} AS s WHERE {}").format(wanted(plan), is_here(plan))
