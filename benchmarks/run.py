@@ -74,7 +74,7 @@ class Turns:
 
     def take(self, cases: Sequence[Case], rounds: int) -> Iterator[Run]:
         """Run each case once, then each again."""
-        # Unmeasured: the first load after a start makes new files for the journal, all others use them again.
+        # Unmeasured: the first load after a start makes new files for the WAL, all others use them again.
         self._refill()
         if any(case.start is Start.MIXED for case in cases):
             self._rehearse()

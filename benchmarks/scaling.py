@@ -65,7 +65,7 @@ def main(
             with console.status(f"making {count:,} messages"):
                 messages.make_up_to(pair.source, count)
             whole = messages.extent(pair.source)
-            # unmeasured: who comes first finds a cold source, no files for the journal, no room on the disk yet
+            # unmeasured: who comes first finds a cold source, no files for the WAL, no room on the disk yet
             _load(pair, whole, delay=0, jobs=0)
             for delay in delays:
                 loads += _loads(pair, whole, delay, [0, *(jobs or [1, 2, 3, 4])] * rounds)

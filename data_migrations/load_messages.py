@@ -58,7 +58,7 @@ def main(
 
     Examples:
         python data_migrations/load_messages.py --from-date 2025-01-01 --to-date 2025-09-15
-            The messages of a time.
+            The messages of a period.
         python data_migrations/load_messages.py --new
             Only what came since the last time.
         python data_migrations/load_messages.py --from-date 2025-01-01 --csv messages-2025

@@ -37,7 +37,7 @@ def the(checkup: Checkup, said: str) -> Finding:
 
 def counters(pair: Pair) -> list[object]:
     """Return all that a check could have changed."""
-    # not the journal's end: a server writes into it by itself
+    # not the end of the WAL: a server writes into it by itself
     asked = "select txid_snapshot_xmax(txid_current_snapshot()), (select count(*) from pg_class)"
     return [pair.run(side, asked) for side in ("source", "target")]
 

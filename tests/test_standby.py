@@ -64,7 +64,7 @@ class Twins:
 
     def write(self, *statements: Statement, until: str = "replay") -> None:
         """Execute statements on the primary, and wait until the standby has replayed them."""
-        # VACUUM leaves its end of the journal unwritten, and the commit after it does not
+        # VACUUM leaves its end of the WAL unwritten, and the commit after it does not
         self.primary.sql(self.pair.source_db, *statements, "select txid_current()")
         [(position,)] = self.primary.query("postgres", "select pg_current_wal_flush_lsn()")
         asked = f"select pg_last_wal_{until}_lsn() >= '{position}'"

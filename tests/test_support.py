@@ -118,7 +118,7 @@ def test_a_database_may_have_another_encoding(own_server: OwnServer) -> None:
     server.drop_database("old")
 
 
-def test_the_journal_is_measured(pair: Pair) -> None:
+def test_the_wal_is_measured(pair: Pair) -> None:
     before = pair.source_server.wal_position()
     pair.add_messages("source", 1000)
     assert 100_000 < pair.source_server.wal_position() - before < 10 * MEGABYTE

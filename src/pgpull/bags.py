@@ -103,7 +103,7 @@ def _take(cursor: psycopg.Cursor, source: Session, statement: Composed) -> int:
 def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> Comparison:
     """Spare rows that the source still has, though no longer in scope.
 
-    A row that holds the same is in the same scope, unless that hangs on something else: a condition may ask
+    A row that holds the same is in the same scope, unless that depends on something else: a condition may ask
     the clock or another table, and a column may be left out of what is compared.
 
     Args:
@@ -128,7 +128,7 @@ def confirm(source: Session, target: Session, plan: Plan, found: Comparison) -> 
 def take_turns(target: Session, plans: Iterable[Plan]) -> None:
     """Keep other pulls of tables without a key waiting until the transaction ends.
 
-    Two that bring in what lacks would bring it twice, and nothing would stop the second.
+    Two that bring in what is missing would bring it twice, and nothing would stop the second.
     """
     with translated(TARGET, target.connection):
         for plan in plans:

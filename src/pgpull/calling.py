@@ -71,7 +71,7 @@ def pull(
         create_missing: make the table if local lacks it, with all that it needs.
         rejects: file for refused rows, JSON lines, mode 0600, made if there is one;
             ``SCHEMA.TABLE.rejects.jsonl`` in the working directory unless named.
-        allow_target: hosts beside this machine that may be written.
+        allow_target: hosts besides this machine that may be written.
         retries: how often a lost connection is opened again, with longer and longer pauses.
         jobs: how many workers move the rows of a large table, each with a connection to both sides;
             2 to 4 by the machine, unless said.

@@ -77,7 +77,7 @@ def check(
         tables: names or patterns; none for the connections, and what their roles may do.
         source: URL of the server's database.
         target: URL of the local database.
-        allow_target: hosts beside this machine that may be written.
+        allow_target: hosts besides this machine that may be written.
         words: which rows: ``since``, ``until``, ``window``, ``equals``, ``where``, ``timezone``, as
             :func:`pgpull.pull` takes them. A ``window`` without an end asks whether it would find an index.
 

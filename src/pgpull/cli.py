@@ -50,7 +50,7 @@ def pgpull(version: Version = False) -> None:
         pgpull check
             Do both sides answer, and could a pull run? Nothing is written.
         pgpull pull askwealth.message --since 2025-01-01
-            Bring the messages of a time.
+            Bring the messages of a period.
         pgpull status askwealth.message
             See what is here, and what is missing.
         pgpull demo
@@ -179,7 +179,7 @@ def export(
 
     Examples:
         pgpull export askwealth.message --since 2025-01-01 --to messages --overwrite
-            The messages of a time, as CSV.
+            The messages of a period, as CSV.
         pgpull export "askwealth.*" --to nightly --compress zstd --overwrite
             A whole schema, in small files.
         pgpull export askwealth.message --to lake --format parquet --by month --overwrite
@@ -225,7 +225,7 @@ def load_archive(
         pgpull load messages-2025
             All tables of an archive.
         pgpull load nightly askwealth.message --since 2025-01-01 --on-conflict update
-            The messages of a time, taken over as they were then.
+            The messages of a period, taken over as they were then.
         pgpull load messages-2025 --dry-run
             How do local and the archive differ? Nothing is written.
     """

@@ -73,7 +73,7 @@ class Line(psycopg.Connection):
     def make_room(self) -> None:
         """Let more be on its way to a server on this machine than a Unix socket holds by itself.
 
-        That is 208 kB on Linux, and its writer is woken when three quarters are gone: until he is there, a
+        That is 208 kB on Linux, and its writer is woken when three quarters are gone: until it is there, a
         server that takes rows has run dry. What TCP holds grows as it is needed, until somebody says a size.
         """
         with suppress(psycopg.Error, OSError, AttributeError), self._socket() as line:

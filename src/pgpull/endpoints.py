@@ -34,7 +34,7 @@ class Endpoint:
     password_command: str = field(default="", repr=False)
     """Prints the password, anew for each connection."""
     mask_key: str = field(default="", repr=False)
-    """What keyed masks hang on; a secret. The server gets it as a parameter, and no statement holds it."""
+    """What keyed masks depend on; a secret. The server gets it as a parameter, and no statement holds it."""
 
     def __str__(self) -> str:
         """Return a URL that can be shown, and given to psql: without password, without options."""

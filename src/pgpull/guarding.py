@@ -16,7 +16,7 @@ def guard(source: Session, target: Session, allowed: Sequence[str] = ()) -> None
     Args:
         source: the server's session.
         target: the local session.
-        allowed: hosts that the user allowed by name beside this machine.
+        allowed: hosts that the user allowed by name besides this machine.
 
     Raises:
         UnsafeTarget: the target is the source itself, or another machine that was not allowed.

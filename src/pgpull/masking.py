@@ -71,7 +71,7 @@ class Mask:
 
     @property
     def needs_key(self) -> bool:
-        """Whether it hangs on the key."""
+        """Whether it depends on the key."""
         return self.kind in _KEYED or any(mask.needs_key for _, mask in self.paths)
 
     @property

@@ -1,4 +1,4 @@
-"""What stands against a request: what it names and is not there, and privileges that lack. Pure."""
+"""What stands against a request: what it names and is not there, and missing privileges. Pure."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def opened(
         origin: the server, or an archive that was found whole.
         target: the local side.
         job: what is asked for.
-        allowed: hosts beside this machine that may be written.
+        allowed: hosts besides this machine that may be written.
         writes: whether rows are to move; else both sides are only looked at.
         share: whether other sessions are to see the same instant.
         pace: holds those back who read it.

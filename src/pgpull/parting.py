@@ -11,7 +11,7 @@ from pgpull.plans import BATCH_BYTES, Part, Plan, Strategy, Wire
 from pgpull.shapes import Column
 
 WORTH_BYTES = 16 * 1024 * 1024
-"""From here on, a second worker saves more than the 30 ms that it takes to have him, or a little more."""
+"""From here on, a second worker saves more than the 30 ms that it takes to have it, or a little more."""
 
 _FINEST = 32
 """The last parts are such a share of what a worker reads, so that all end together."""

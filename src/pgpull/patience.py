@@ -75,7 +75,7 @@ class Patience:
         try:
             return tries(lambda: self._once(work))
         except Passing as error:
-            # who has no tries of his own leaves it to whoever is further up
+            # what has no tries of its own leaves it to whatever is further up
             error.exhausted = error.exhausted or self.retries > 0
             raise
 

@@ -62,7 +62,7 @@ def _fetch(place: Place, path: str, folder: Path) -> None:
     assert place.remote is not None, "what is here need not be brought"
     to = folder / path
     to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # what lacks is told where all is looked for
+    with suppress(FileNotFoundError):  # what is missing is told where all is looked for
         place.remote.get_file(place.below(path), str(to))
 
 

@@ -49,7 +49,7 @@ def forecast(
         source: URL of the server's database, only ever read.
         target: URL of the local database; only temporary tables are made there.
         create_missing: whether a pull would make the table if local lacks it: it is made, and rolled back.
-        allow_target: hosts beside this machine that may be written.
+        allow_target: hosts besides this machine that may be written.
         examples: how many of the rows to be inserted are shown, their long values cut.
         listener: hears how it goes on.
         words: what would be pulled, as :func:`pgpull.pull` takes it.

@@ -51,7 +51,7 @@ def retry(
         rejects: the file, as a pull has written it. No pull and no other retry may be at work on it.
         target: URL of the local database.
         on_conflict: ``update`` or ``skip`` a row whose key is there.
-        allow_target: hosts beside this machine that may be written.
+        allow_target: hosts besides this machine that may be written.
         retries: how often a lost connection is opened again.
         listener: hears how it goes on.
 

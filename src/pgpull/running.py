@@ -49,7 +49,7 @@ class Run:
         job: what is asked for.
         source: the server, or an archive in its place.
         bench: what all tables share.
-        allowed: hosts beside this machine that may be written.
+        allowed: hosts besides this machine that may be written.
         gives_up_soon: whether it is not tried a third time what a standby has ended twice, to no avail.
     """
 

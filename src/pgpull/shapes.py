@@ -300,7 +300,7 @@ class Shape:
     heap: bool = True
     """Whether its rows are stored as Postgres itself stores them, with their versions."""
     standing: str = ""
-    """A checksum of all that a row's values hang on beside the row itself: columns, partitions, labels."""
+    """A checksum of all that a row's values depend on besides the row itself: columns, partitions, labels."""
     owned: bool = True
     root: TableName | None = None
     """The partitioned table that it is a part of."""

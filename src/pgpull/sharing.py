@@ -170,7 +170,7 @@ class SharedMove:
         """Yield what became of rows that workers had through when whoever followed left; keep those refused."""
         for thing in self._team.unheard:
             if isinstance(thing, Reject):
-                with suppress(PgpullError):  # it may be what he left for
+                with suppress(PgpullError):  # it may be what it left for
                     self._rejected(thing)
             elif not isinstance(thing, str):
                 yield thing[0]

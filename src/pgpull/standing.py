@@ -144,7 +144,7 @@ def pair_findings(source: Session, target: Session, allowed: Sequence[str]) -> I
     Args:
         source: the server.
         target: the local side.
-        allowed: hosts beside this machine that may be written.
+        allowed: hosts besides this machine that may be written.
     """
     try:
         guard(source, target, allowed)

@@ -170,7 +170,7 @@ class _StretchedPull:
         plan: what the first look came to.
         source: the server.
         bench: what all tables share.
-        allowed: hosts beside this machine that may be written.
+        allowed: hosts besides this machine that may be written.
     """
 
     def __init__(self, plan: Plan, source: Endpoint, bench: Bench, allowed: Sequence[str]) -> None:

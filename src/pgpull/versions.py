@@ -4,7 +4,7 @@ Every row carries the number of the transaction that wrote it (``xmin``; manual:
 rows in a scope are known to be equal, it is enough to remember how far the transactions of either side had
 come: a row that has an older number has not been written since, on either side.
 
-What is remembered is one line in the local database, bound to everything that it hangs on. Where that line
+What is remembered is one line in the local database, bound to everything that it depends on. Where that line
 is missing, or belongs to something else, rows are told apart by their hashes: that takes longer, and finds
 the same.
 """

@@ -21,7 +21,7 @@ def walk(job: Job, source: Origin, bench: Bench, allowed: Sequence[str] = ()) ->
         job: what is asked for. One that is a single table raises what goes wrong with it.
         source: the server, or an archive in its place.
         bench: what all tables share.
-        allowed: hosts beside this machine that may be written.
+        allowed: hosts besides this machine that may be written.
 
     Raises:
         Refused: nothing was written.

@@ -1,7 +1,7 @@
 """Workers: pairs of sessions that see one instant of the source, each at work in a thread of its own.
 
-Whoever hired them hears what they say in his own thread, one thing after the other: all counting, all files and
-all listeners stay there.
+Whoever hired them hears what they say in the hirer's own thread, one thing after the other: all counting, all
+files and all listeners stay there.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class _AtWork(Protocol):
-    """Whoever works in a thread of his own."""
+    """What works in a thread of its own."""
 
     def cancel(self) -> None:
-        """End what servers do for him. For another thread to call."""
+        """End what servers do for it. For another thread to call."""
 
 
 W = TypeVar("W", bound=_AtWork)
@@ -39,7 +39,7 @@ _THINGS_AHEAD: Final = 64
 """Things said that nobody has heard yet: so few that refused rows cannot pile up."""
 
 _SOON: Final = 5.0
-"""Seconds in which another worker has to be there, as the first one waits for him."""
+"""Seconds in which another worker has to be there, as the first one waits for it."""
 
 _GRACE: Final = 2.0
 """Seconds that a worker is given to leave whose connections were cut."""
@@ -53,7 +53,7 @@ class Worker:
     target: Session
 
     def cancel(self) -> None:
-        """End what both servers do for him. For another thread to call."""
+        """End what both servers do for it. For another thread to call."""
         self.source.cancel()
         self.target.cancel()
 
@@ -139,7 +139,7 @@ class Left(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A worker has done his part, or could not."""
+    """A worker has done its part, or could not."""
 
     error: BaseException | None
 
@@ -154,9 +154,9 @@ class Team(Generic[T]):
         self._late: list[T] = []
         """What was said after the listener had left."""
         self.unheard: tuple[T, ...] = ()
-        """What was said when the listener had left in the middle of what he heard."""
+        """What was said when the listener had left in the middle of what it heard."""
         self._leaving = threading.Event()
-        """Whether each is to stop after what he is about to say."""
+        """Whether each is to stop after what it is about to say."""
         self.left = threading.Event()
         """Whether nobody listens any more."""
 

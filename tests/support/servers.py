@@ -60,7 +60,7 @@ SETTINGS = {
     "shared_buffers": "128MB",
     # A killed server loses nothing by this, only a machine that loses its power does.
     "fsync": "off",
-    # Work in the background would blur what a test counts: journal bytes, dead rows, log lines.
+    # Work in the background would blur what a test counts: WAL bytes, dead rows, log lines.
     "autovacuum": "off",
     # In files of the data folder, which is removed; killed servers leave the other kinds behind.
     "dynamic_shared_memory_type": "mmap",
@@ -94,7 +94,7 @@ class Server:
     def on_small_disk(cls, version: int, megabytes: int) -> Self:
         """Make a cluster whose tables fill up: an empty one takes about 30 MB.
 
-        The journal is elsewhere: a server out of journal space stops instead of reporting SQLSTATE 53100.
+        The WAL is elsewhere: a server out of WAL space stops instead of reporting SQLSTATE 53100.
         """
         folder = _folder(version)
         _mount(folder / "data", megabytes)
@@ -105,7 +105,7 @@ class Server:
         return server._started_on_a_free_port()
 
     def standby(self) -> Self:
-        """Copy the cluster to a server that follows this one's journal, and only reads."""
+        """Copy the cluster to a server that follows the WAL of this one, and only reads."""
         if not self.bin("pg_basebackup").exists():
             raise Unavailable(f"this PostgreSQL {self.version} has no pg_basebackup")
         twin = replace(self, folder=_folder(self.version))
@@ -222,7 +222,7 @@ class Server:
         self.sql("postgres", sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     def wal_position(self) -> int:
-        """Say how many bytes of journal were ever written: the difference of two is the cost of a deed."""
+        """Say how many bytes of WAL were ever written: the difference of two is the cost of a deed."""
         [(position,)] = self.query("postgres", "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
         return int(position)
 

@@ -44,7 +44,7 @@ __all__ = ["binary", "create_database", "default_folder", "is_running", "remove"
 LONGEST_SOCKET = 103
 PORT = 5432
 SOCKET = f".s.PGSQL.{PORT}"
-# A server that was killed replays its journal before it lets anybody in.
+# A server that was killed replays its WAL before it lets anybody in.
 START_SECONDS = 300
 # The same for one that was found running, and has had some of its time already.
 WAIT_SECONDS = 60
@@ -320,7 +320,7 @@ def _failed(home: _Home, said: str) -> ConnectFailed:
 
 
 def _await(home: _Home) -> str:
-    """Return the URL once the server lets somebody in: it may have been found while replaying its journal."""
+    """Return the URL once the server lets somebody in: it may have been found while replaying its WAL."""
     url = _url(home)
     until = time.monotonic() + WAIT_SECONDS
     while not _lets_in(url):

@@ -15,7 +15,7 @@ def is_running(folder: Path) -> bool:
         folder: where the server lives, or might live one day.
 
     Returns:
-        Whether its process exists; it may still be replaying its journal.
+        Whether its process exists; it may still be replaying its WAL.
     """
     data = folder.expanduser().absolute() / "data"
     lines = pid_file(data)

@@ -96,7 +96,7 @@ def create_lacking(plan: Plan, encoding: str) -> Composed:
 
 
 def batches(hashes: int, cursor: str) -> Composed:
-    """Open a cursor on what lacks: each of its rows is a batch, an array of hashes and one of copies."""
+    """Open a cursor on what is missing: each of its rows is a batch, an array of hashes and one of copies."""
     return SQL(
         "DECLARE {cursor} CURSOR WITH HOLD FOR"
         " SELECT array_agg(hash)::text, array_agg(lack)::text FROM"

@@ -238,7 +238,7 @@ FOREIGN_KEYS: Final = SQL(f"""{_TREE}
 """)
 
 
-# What a row's values may hang on beside the row itself: if any of it changes, row versions mean nothing more.
+# What a row's values may depend on besides the row itself: if any of it changes, row versions mean nothing.
 STANDING: Final = SQL(f"""{_TREE}, labels AS MATERIALIZED (
         SELECT string_agg(concat_ws(' ', e.enumtypid, e.enumsortorder, e.enumlabel), ','
                           ORDER BY e.enumtypid, e.enumsortorder) AS text

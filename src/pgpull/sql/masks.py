@@ -1,7 +1,7 @@
 """Expressions that a server computes in the place of a column's value, so that the value never leaves it.
 
 Each is one expression over one row, of functions that every supported version has; nothing is made on the
-server. All hang on the value and on the key alone, so that the same value has the same mask wherever it stands.
+server. All depend on the value and the key alone, so that the same value has the same mask wherever it stands.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _text(value: Composable) -> Composed:
 
 
 def _with_number(value: Composable, template: str) -> Composed:
-    """Make something of a number of 60 bits that hangs on a value: ``n`` in the template."""
+    """Make something of a number of 60 bits that depends on a value: ``n`` in the template."""
     return SQL("(SELECT {} FROM (SELECT ('x' || left({}, 15))::bit(60)::bigint AS n OFFSET 0) AS h)").format(
         verbatim(template), hashed(_text(value))
     )
