@@ -13,7 +13,7 @@ import pytest
 
 from pgpull import PlanError, Report, Tally, UsageError, pacing, parting, pull
 from pgpull.listening import Listener
-from pgpull.manners import Line, Load, Manners, Rate
+from pgpull.manners import Load, Manners, Rate, Threshold
 from tests.support import Pair
 
 TABLE = "askwealth.message"
@@ -69,15 +69,15 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 
 def test_a_pause_is_for_lag_or_for_sessions_at_work() -> None:
-    assert Line.parse("lag>30s") == Line(Load.LAG, 30)
-    assert Line.parse("lag > 2min") == Line(Load.LAG, 120)
-    assert Line.parse("active>40") == Line(Load.ACTIVE, 40)
+    assert Threshold.parse("lag>30s") == Threshold(Load.LAG, 30)
+    assert Threshold.parse("lag > 2min") == Threshold(Load.LAG, 120)
+    assert Threshold.parse("active>40") == Threshold(Load.ACTIVE, 40)
 
 
 @pytest.mark.parametrize("text", ["", "lag", "lag>", "active>many", "active<3", "load>1", "active>-1"])
 def test_what_is_no_reason_to_pause_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        Line.parse(text)
+        Threshold.parse(text)
 
 
 def test_no_workers_are_refused() -> None:

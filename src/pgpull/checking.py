@@ -315,11 +315,11 @@ def _parents(
     pulled = set(pulled)
     with translated(TARGET, target.connection):
         here = {TableName(*row) for row in target.connection.execute(questions.RELATIONS)}
-        for reference in theirs.references:
-            if reference.parent not in here and table in here:
-                fact = f"it refers to {reference.parent}, which is not here"
-                yield note(table, fact, f"to have it: pull {reference.parent} with --create-missing")
-        for parent in sorted({reference.parent for reference in ours.references} - pulled, key=str):
+        for key in theirs.foreign_keys:
+            if key.parent not in here and table in here:
+                fact = f"it refers to {key.parent}, which is not here"
+                yield note(table, fact, f"to have it: pull {key.parent} with --create-missing")
+        for parent in sorted({key.parent for key in ours.foreign_keys} - pulled, key=str):
             try:
                 row = target.connection.execute(questions.holds_rows(parent)).fetchone()
             except psycopg.errors.InsufficientPrivilege:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from pgpull.diagnosis import connect_failed, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, PgpullError
-from pgpull.reaching import way_to
+from pgpull.reaching import route_to
 
 APPLICATION: Final = "pgpull"
 
@@ -56,14 +56,14 @@ class Line(psycopg.Connection):
             self.hang_up()
             raise
 
-    way: ExitStack | None = None
+    route: ExitStack | None = None
     """What it has for as long as it lives: its share of a tunnel."""
 
     def close(self) -> None:
         """Close it, and leave the way that it took."""
         super().close()
-        if self.way is not None:
-            self.way.close()
+        if self.route is not None:
+            self.route.close()
 
     def hang_up(self) -> None:
         """Let whoever waits on the line know that nothing will come any more."""
@@ -192,20 +192,20 @@ def _engine(side: str, endpoint: Endpoint) -> sqlalchemy.Engine:
 
 
 def open_line(side: str, endpoint: Endpoint) -> Line:
-    """Have the driver open a connection, by another way if the first one failed.
+    """Have the driver open a connection, by another route if the first one failed.
 
     Raises:
         ConnectFailed: it cannot be reached or does not let us in.
     """
     with ExitStack() as leaving:
-        way = leaving.enter_context(way_to(side, endpoint))
+        route = leaving.enter_context(route_to(side, endpoint))
         try:
-            line = Line.connect(**{**_CONNECT, **way.parameters, **ALWAYS})
+            line = Line.connect(**{**_CONNECT, **route.parameters, **ALWAYS})
         except (psycopg.Error, OSError, UnicodeError) as error:
-            if not way.failed():
-                raise connect_failed(side, way.endpoint, error) from error
+            if not route.failed():
+                raise connect_failed(side, route.endpoint, error) from error
             leaving.close()
             return open_line(side, endpoint)
-        line.way = leaving.pop_all()
+        line.route = leaving.pop_all()
         line.make_room()
         return line

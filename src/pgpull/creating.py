@@ -61,7 +61,7 @@ class _Thing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reference:
+class _ForeignKey:
     """A foreign key of a table that is made."""
 
     name: str
@@ -218,7 +218,7 @@ def _without(
     """Leave out what would touch tables that are here, or needs some that are not; say so."""
     with translated(source.side, source.connection):
         references = {
-            oid: _Reference(name, TableName(schema, table), TableName(parent_schema, parent))
+            oid: _ForeignKey(name, TableName(schema, table), TableName(parent_schema, parent))
             for oid, name, schema, table, parent_schema, parent in source.connection.execute(
                 sql.FOREIGN_KEYS, named(made)
             )

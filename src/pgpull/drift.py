@@ -39,7 +39,7 @@ class Unique:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ForeignKey:
     """A foreign key of the table."""
 
     name: str
@@ -77,7 +77,7 @@ class Standards:
 
     checks: tuple[Check, ...] = ()
     uniques: tuple[Unique, ...] = ()
-    references: tuple[Reference, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
     labels: tuple[Labels, ...] = ()
     enums: frozenset[TableName] = frozenset()
     """All enum types of the database."""
@@ -112,12 +112,12 @@ def stricter_notes(
         if not any(unique.follows_from(other) for other in theirs.uniques):
             lifted = hints.drop_constraint if unique.is_constraint else hints.drop_index
             yield _note(str(unique), "rows that meet in it", lifted(table, unique.name))
-    meanings = {reference.meaning: reference.of_all for reference in theirs.references}
-    for reference in ours.references:
-        if not meanings.get(reference.meaning):
-            missing = f"rows whose row of {reference.parent} is not here"
-            lacks = _OF_NEW if reference.meaning in meanings else _HAS_NOT
-            yield _note(str(reference), missing, hints.drop_constraint(table, reference.name), lacks)
+    meanings = {key.meaning: key.of_all for key in theirs.foreign_keys}
+    for key in ours.foreign_keys:
+        if not meanings.get(key.meaning):
+            missing = f"rows whose row of {key.parent} is not here"
+            lacks = _OF_NEW if key.meaning in meanings else _HAS_NOT
+            yield _note(str(key), missing, hints.drop_constraint(table, key.name), lacks)
 
 
 _NOT_VALID: Final = " NOT VALID"

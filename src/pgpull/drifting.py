@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pgpull.diagnosis import translated
-from pgpull.drift import Check, Labels, Reference, Standards, Unique
+from pgpull.drift import Check, ForeignKey, Labels, Standards, Unique
 from pgpull.sessions import Session
 from pgpull.shapes import TableName
 from pgpull.sql import drifting as questions
@@ -27,7 +27,7 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
             connection.execute(questions.QUALIFIED)
             answers = [connection.execute(question, asked_for) for question in asked]
             types = connection.execute(questions.ENUM_TYPES)
-        checks, uniques, references, labels = map(_by_table, answers)
+        checks, uniques, foreign_keys, labels = map(_by_table, answers)
         enums = frozenset(TableName(*row) for row in types)
     return {
         table: Standards(
@@ -35,7 +35,7 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
             uniques=tuple(
                 Unique(name, how, tuple(of), where) for name, how, of, where in uniques.get(table, ())
             ),
-            references=tuple(map(_reference, references.get(table, ()))),
+            foreign_keys=tuple(map(_foreign_key, foreign_keys.get(table, ()))),
             labels=tuple(
                 Labels(column, TableName(schema, name), tuple(known))
                 for column, schema, name, known in labels.get(table, ())
@@ -46,9 +46,9 @@ def standards_of(session: Session, tables: Sequence[TableName]) -> dict[TableNam
     }
 
 
-def _reference(row: Sequence[Any]) -> Reference:
+def _foreign_key(row: Sequence[Any]) -> ForeignKey:
     name, schema, parent, columns, referred, of_all, of_periods = row
-    return Reference(name, tuple(columns), TableName(schema, parent), tuple(referred), of_all, of_periods)
+    return ForeignKey(name, tuple(columns), TableName(schema, parent), tuple(referred), of_all, of_periods)
 
 
 def _by_table(rows: Iterable[Sequence[Any]]) -> dict[TableName, list[Sequence[Any]]]:

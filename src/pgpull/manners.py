@@ -57,24 +57,24 @@ class Load(StrEnum):
     """Sessions of others that are at work."""
 
 
-_LINE = re.compile(r"(lag|active)\s*>\s*(.+)", re.IGNORECASE)
+_THRESHOLD = re.compile(r"(lag|active)\s*>\s*(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Threshold:
     """What is not to be passed while rows are read."""
 
     load: Load
     most: float
 
     @classmethod
-    def parse(cls, text: str) -> Line:
+    def parse(cls, text: str) -> Threshold:
         """Read ``lag>30s`` or ``active>40``.
 
         Raises:
             UsageError: the text is neither.
         """
-        match = _LINE.fullmatch(text.strip())
+        match = _THRESHOLD.fullmatch(text.strip())
         if match and match[1].lower() == Load.LAG:
             return cls(Load.LAG, duration(match[2], "--pause-when lag").total_seconds())
         if match and match[2].strip().isdigit():
@@ -83,7 +83,7 @@ class Line:
         raise UsageError(f"not a reason to pause: {text!r}", hint)
 
     def passed(self, value: float) -> str:
-        """Say that a value passes the line."""
+        """Say that a value passes the threshold."""
         if self.load is Load.LAG:
             return f"a replica lags by {value:.1f} s, more than {self.most:g} s"
         return f"{value:g} sessions are at work on the server, more than {self.most:g}"
@@ -96,7 +96,7 @@ class Manners:
     jobs: int | None = None
     """Workers that share a large table; None for what fits the machine."""
     rate: Rate = Rate()
-    pause_when: tuple[Line, ...] = ()
+    pause_when: tuple[Threshold, ...] = ()
     snapshot: bool = True
     """Whether all is read at one instant; else in short transactions, one stretch of keys after the other."""
 
@@ -116,4 +116,4 @@ class Manners:
         """
         if jobs is not None and jobs < 1:
             raise UsageError(f"{jobs} workers move nothing", "give 1 or more")
-        return cls(jobs, Rate.parse(max_rate), tuple(map(Line.parse, several(pause_when))), snapshot)
+        return cls(jobs, Rate.parse(max_rate), tuple(map(Threshold.parse, several(pause_when))), snapshot)

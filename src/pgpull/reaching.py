@@ -19,7 +19,7 @@ _passwords: Final = Passwords()
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """What a connection is opened with."""
 
     endpoint: Endpoint
@@ -46,8 +46,8 @@ class Way:
 
 
 @contextmanager
-def way_to(side: str, endpoint: Endpoint) -> Iterator[Way]:
-    """Have a way to a database for the length of a block.
+def route_to(side: str, endpoint: Endpoint) -> Iterator[Route]:
+    """Have a route to a database for the length of a block.
 
     Args:
         side: :data:`~pgpull.diagnosis.SOURCE` or :data:`~pgpull.diagnosis.TARGET`.
@@ -62,10 +62,10 @@ def way_to(side: str, endpoint: Endpoint) -> Iterator[Way]:
     parameters = {**endpoint.parameters, **_encryption(side, resolved)}
     with _tunnel(endpoint, resolved) as tunnel:
         if tunnel is None:
-            yield Way(endpoint, parameters, None, 0, is_new)
+            yield Route(endpoint, parameters, None, 0, is_new)
         else:
             port, mark = tunnel.port(), tunnel.mark()
-            yield Way(endpoint, {**parameters, **_through(resolved, port)}, tunnel, mark, is_new)
+            yield Route(endpoint, {**parameters, **_through(resolved, port)}, tunnel, mark, is_new)
 
 
 @contextmanager

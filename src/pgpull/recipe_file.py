@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pgpull import blanks
+from pgpull import placeholders
 from pgpull import recipe_models as models
 from pgpull.errors import SettingsError, UsageError
 from pgpull.masking import MaskRule, Masks, rules_of
@@ -175,7 +175,7 @@ def _rule(name: str, words: models.Rule) -> Rule:
 def _check_rule(place: Place, words: models.Words) -> None:
     """Make sure that no rule waits for a parameter, as only recipes have them."""
     for name in ("since", "until"):
-        if (text := getattr(words, name)) and blanks.is_whole(text):
+        if (text := getattr(words, name)) and placeholders.is_whole(text):
             raise _Wrong((*place, name), f"it is not a date: {text!r}", "only recipes have parameters")
 
 
@@ -203,7 +203,7 @@ def _check_parameters(place: Place, recipe: models.Recipe) -> None:
     used = {name for where, words in _said(place, recipe) for name in _used(where, words, recipe.parameters)}
     for name, what in recipe.parameters.items():
         here = (*place, "parameters", name)
-        if not blanks.is_name(name):
+        if not placeholders.is_name(name):
             raise _Wrong(here, "the name of a parameter is made of letters, digits and _, no digit first")
         if name not in used:
             raise _Wrong(here, f"it is used nowhere: write {{{name}}} in since, until, equals or where")
@@ -224,11 +224,11 @@ def _used(place: Place, words: models.Words, known: Mapping[str, models.Paramete
     )
     whole = [(("since",), words.since), (("until",), words.until), *equals]
     for where, text in whole:
-        if text is not None and (name := _at((*place, *where), blanks.in_value, text, known)):
+        if text is not None and (name := _at((*place, *where), placeholders.in_value, text, known)):
             yield name
     if words.where is None:
         return
-    for name in _at((*place, "where"), blanks.in_condition, words.where, known):
+    for name in _at((*place, "where"), placeholders.in_condition, words.where, known):
         if known[name].optional:
             raise _Wrong((*place, "where"), f"{{{name}}} is optional, and a condition cannot do without it")
         yield name

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from pgpull import blanks
+from pgpull import placeholders
 from pgpull.arguments import duration, instant, zone
 from pgpull.errors import UsageError
 from pgpull.masking import Mask, mask_of
@@ -50,7 +50,7 @@ def _as_text(value: Any) -> Any:
 def _as_date(value: Any) -> Any:
     """Spell a date of TOML's as text, and make sure that a text is one; a parameter is looked at later."""
     text = _as_text(value) if isinstance(value, date | datetime) else value
-    if isinstance(text, str) and not blanks.is_whole(text):
+    if isinstance(text, str) and not placeholders.is_whole(text):
         try:
             instant(text, "UTC", "it")
         except UsageError as error:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pgpull.blanks import fill_condition, in_value
 from pgpull.errors import UsageError
 from pgpull.masking import NO_MASKS, Masks
 from pgpull.model import Job, Request, Wanted
+from pgpull.placeholders import fill_condition, in_value
 from pgpull.requesting import ANY, job_of, make_request
 from pgpull.shapes import TableName, TablePattern
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pgpull.diagnosis import SOURCE, lost, translated
 from pgpull.endpoints import Endpoint
 from pgpull.errors import ConnectFailed, ConnectionLost, PlanError
-from pgpull.manners import Line, Load
+from pgpull.manners import Load, Threshold
 from pgpull.sessions import open_watch
 from pgpull.sql import watching as sql
 from pgpull.sql.hints import let_monitor
@@ -19,13 +19,13 @@ class SourceWatch:
 
     Args:
         endpoint: the source.
-        lines: what is not to be passed.
+        thresholds: what is not to be passed.
         having: closes the connection in the end.
     """
 
-    def __init__(self, endpoint: Endpoint, lines: Sequence[Line], having: ExitStack) -> None:
+    def __init__(self, endpoint: Endpoint, thresholds: Sequence[Threshold], having: ExitStack) -> None:
         self._endpoint = endpoint
-        self._lines = lines
+        self._thresholds = thresholds
         self._having = having
         self._session = having.enter_context(open_watch(endpoint))
 
@@ -36,21 +36,21 @@ class SourceWatch:
             PlanError: the role may not know.
         """
         role = self._session.identity.role
-        for line in self._lines:
-            if line.load is Load.LAG and self._session.identity.in_recovery:
+        for threshold in self._thresholds:
+            if threshold.load is Load.LAG and self._session.identity.in_recovery:
                 continue
             if not self._ask(sql.MAY_KNOW):
                 raise PlanError(
-                    f"role {role} may not see on the server what --pause-when {line.load} asks for",
+                    f"role {role} may not see on the server what --pause-when {threshold.load} asks for",
                     f"have a superuser run there: {let_monitor(role).as_string(None)}",
                 )
 
     def why_pause(self) -> str:
-        """Say what passes a line; empty while nothing does."""
-        for line in self._lines:
-            value = self._value(line.load)
-            if value > line.most:
-                return line.passed(value)
+        """Say what passes a threshold; empty while nothing does."""
+        for threshold in self._thresholds:
+            value = self._value(threshold.load)
+            if value > threshold.most:
+                return threshold.passed(value)
         return ""
 
     def _value(self, load: Load) -> float:
@@ -79,17 +79,17 @@ class SourceWatch:
 
 
 @contextmanager
-def watched(endpoint: Endpoint, lines: Sequence[Line]) -> Iterator[SourceWatch | None]:
+def watched(endpoint: Endpoint, thresholds: Sequence[Threshold]) -> Iterator[SourceWatch | None]:
     """Watch the source for the length of a block, if there is anything to watch for.
 
     Raises:
         ConnectFailed: it cannot be reached.
         PlanError: the role may not know what is asked.
     """
-    if not lines:
+    if not thresholds:
         yield None
         return
     with ExitStack() as having:
-        watch = SourceWatch(endpoint, lines, having)
+        watch = SourceWatch(endpoint, thresholds, having)
         watch.check()
         yield watch

@@ -13,13 +13,13 @@ from typing import Final
 
 from pgpull.sql.parts import quoted_text
 
-_HOLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 # A condition as Postgres reads it (manual: 4.1, Lexical Structure), as far as it takes to know what stands in a
 # text, in a quoted name or in a comment. Backslashes do not come in here: see _check_signs.
 _TOKEN: Final = re.compile(
     r"""(?P<closed>'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\r\n]*)"""
-    r"""|(?P<hole>\{[A-Za-z_][A-Za-z0-9_]*\})"""
+    r"""|(?P<placeholder>\{[A-Za-z_][A-Za-z0-9_]*\})"""
     r"""|(?P<quote>['"])|(?P<comment>/\*)|(?P<dollar>\$)|(?P<other>.)""",
     re.DOTALL,
 )
@@ -34,7 +34,7 @@ def is_name(text: str) -> bool:
 
 def is_whole(text: str) -> bool:
     """Tell whether a value is a parameter, known or not."""
-    return _HOLE.fullmatch(text) is not None
+    return _PLACEHOLDER.fullmatch(text) is not None
 
 
 def in_value(text: str, known: Collection[str]) -> str | None:
@@ -47,10 +47,10 @@ def in_value(text: str, known: Collection[str]) -> str | None:
     Raises:
         ValueError: it stands for one that is unknown, or a known one is only a part of it.
     """
-    if hole := _HOLE.fullmatch(text):
-        _check_known(hole[1], known)
-        return hole[1]
-    if parts := [name for name in _HOLE.findall(text) if name in known]:
+    if found := _PLACEHOLDER.fullmatch(text):
+        _check_known(found[1], known)
+        return found[1]
+    if parts := [name for name in _PLACEHOLDER.findall(text) if name in known]:
         raise ValueError(f"{{{parts[0]}}} is only a part of the value: a parameter stands for all of it")
     return None
 
@@ -63,11 +63,11 @@ def in_condition(text: str, known: Collection[str]) -> frozenset[str]:
     Raises:
         ValueError: it holds one that is unknown, or one where no value can be put.
     """
-    found = frozenset(token[0][1:-1] for token in _tokens(text) if token.lastgroup == "hole")
+    found = frozenset(token[0][1:-1] for token in _tokens(text) if token.lastgroup == "placeholder")
     for name in sorted(found):
         _check_known(name, known)
     for token in _tokens(text):
-        shut = _HOLE.findall(token[0]) if token.lastgroup == "closed" else ()
+        shut = _PLACEHOLDER.findall(token[0]) if token.lastgroup == "closed" else ()
         if inside := [name for name in shut if name in known]:
             raise ValueError(f"{{{inside[0]}}} stands in quotes or in a comment: write it bare")
     if found:
@@ -99,7 +99,7 @@ def fill_condition(text: str, values: Mapping[str, str]) -> str:
     """Put values into a condition that :func:`in_condition` let pass."""
 
     def filled(token: re.Match[str]) -> str:
-        name = token[0][1:-1] if token.lastgroup == "hole" else ""
+        name = token[0][1:-1] if token.lastgroup == "placeholder" else ""
         return quoted_text(values[name]) if name in values else token[0]
 
     return "".join(map(filled, _tokens(text)))
