@@ -15,8 +15,10 @@ from typing import Protocol
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from tenacity import wait_fixed
 
 import pgpull
+from pgpull import parting, patience
 from pgpull.cli import app
 from tests.support import STANDARD_SCHEMA, Pair, Proxy, Server, Unavailable, available_versions
 from tests.support.proxy import Address
@@ -232,3 +234,16 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run each test in a folder of its own, where it may leave its files."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses between tries short."""
+    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share out small tables, too."""
+    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(parting, "LEAST_BYTES", 1)

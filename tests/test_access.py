@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tenacity import wait_fixed
 
-from pgpull import ConnectFailed, Listener, SettingsError, asking, check, patience, pull, reaching
+from pgpull import ConnectFailed, Listener, SettingsError, asking, check, pull, reaching
 from pgpull.resolving import resolve
 from pgpull.settings import load
 from tests.conftest import MakePair
@@ -265,10 +264,8 @@ def test_a_password_is_asked_for_again_after_some_seconds(
     assert count() == 2
 
 
-def test_a_reconnect_takes_the_password_of_then(
-    dated: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+@pytest.mark.usefixtures("hasty")
+def test_a_reconnect_takes_the_password_of_then(dated: Pair, tmp_path: Path) -> None:
     command, _ = asked(tmp_path)
 
     class Rotate(Listener):

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier, Literal
-from tenacity import wait_fixed
 
 from pgpull import (
     ConnectionLost,
@@ -26,7 +25,6 @@ from pgpull import (
     TooManyRejects,
     Unequal,
     comparing,
-    patience,
     pull,
 )
 from pgpull.plans import Method
@@ -121,12 +119,6 @@ def eventually(condition: Callable[[], object]) -> None:
                 return
         assert time.monotonic() < until, "it never came to this"
         time.sleep(0.05)
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the pauses between tries short."""
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 
 # --- hashes ----------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tenacity import wait_fixed
 
 from pgpull import (
     ConnectFailed,
@@ -27,7 +26,6 @@ from pgpull import (
     Report,
     Stopped,
     Tally,
-    patience,
     pull,
     sessions,
 )
@@ -66,12 +64,6 @@ def mortal(make_pair: MakePair, own_server: OwnServer, newest: int, oldest: int)
     pair = make_pair(source_server=own_server() if newest == oldest else None)
     pair.add_messages("source", ROWS)
     return pair
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the pauses between tries short."""
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 
 class Meanwhile(Listener):

@@ -19,9 +19,8 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tenacity import wait_fixed
 
-from pgpull import Report, Stopped, Summary, Tally, TooManyRejects, parting, patience, pull, pull_tables
+from pgpull import Report, Stopped, Summary, Tally, TooManyRejects, parting, pull, pull_tables
 from pgpull.calling import run
 from pgpull.endpoints import parse_url
 from pgpull.listening import Listener
@@ -45,12 +44,7 @@ SIDES: tuple[Side, Side] = ("source", "target")
 MakeProxy = Callable[..., Proxy]
 
 
-@pytest.fixture(autouse=True)
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Share out small tables, too, and make the pauses between tries short."""
-    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
-    monkeypatch.setattr(parting, "LEAST_BYTES", 1)
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+pytestmark = pytest.mark.usefixtures("eager", "hasty")
 
 
 @pytest.fixture
@@ -310,9 +304,8 @@ def test_a_table_that_fails_beside_others_fails_alone_and_with_its_children(doze
 @pytest.mark.parametrize("cut_after", [2_000, 6_000, 12_000, 20_000])
 @pytest.mark.parametrize("side", SIDES)
 def test_a_cut_beside_others_loses_and_doubles_nothing(
-    dozen: Pair, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch, side: Side, cut_after: int
+    dozen: Pair, make_proxy: MakeProxy, side: Side, cut_after: int
 ) -> None:
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
     proxy = make_proxy(dozen.server(side))
     through = dozen.source_through(proxy) if side == "source" else dozen.target_through(proxy)
 

@@ -23,7 +23,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
-from tenacity import wait_fixed
 
 from pgpull import (
     PlanError,
@@ -34,7 +33,6 @@ from pgpull import (
     catalog,
     export,
     load,
-    patience,
     pull_tables,
 )
 from pgpull.archives import MANIFEST, Compression, Format, Manifest
@@ -571,10 +569,10 @@ def test_what_was_laid_out_goes_though_the_connection_that_kept_it_is_lost(full:
     assert killed == [(True,)]
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_lost_local_database_is_opened_again_and_the_rest_goes_in(
-    full: Pair, monkeypatch: pytest.MonkeyPatch
+    full: Pair,
 ) -> None:
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
     archive = archived(full.source_url, "a")
 
     def cut() -> None:

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tenacity import wait_fixed
 
 from pgpull import (
     Listener,
@@ -24,8 +23,6 @@ from pgpull import (
     diff,
     narrowing,
     pacing,
-    parting,
-    patience,
     pull,
     pull_tables,
     stretching,
@@ -124,12 +121,7 @@ def wide(make_twins: Callable[..., Twins]) -> Twins:
     return make_twins(WIDE, FILL.format(1, WIDE_ROWS), "analyze t")
 
 
-@pytest.fixture(autouse=True)
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Share out small tables, too, and make the pauses between tries short."""
-    monkeypatch.setattr(parting, "WORTH_BYTES", 0)
-    monkeypatch.setattr(parting, "LEAST_BYTES", 1)
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+pytestmark = pytest.mark.usefixtures("eager", "hasty")
 
 
 class Meanwhile(Listener):

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tenacity import wait_fixed
 
-from pgpull import PlanError, Report, Stopped, Tally, patience, pull, pull_tables, stretching
+from pgpull import PlanError, Report, Stopped, Tally, pull, pull_tables, stretching
 from pgpull.listening import Listener
 from tests.conftest import MakePair
 from tests.support import Pair, Proxy
@@ -20,11 +19,13 @@ ROWS = 2_000
 MakeProxy = Callable[..., Proxy]
 
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make stretches, and the pauses between tries, short."""
+    """Make stretches short."""
     monkeypatch.setattr(stretching, "ROWS", 300)
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tenacity import wait_fixed
 
-from pgpull import Summary, patience, pull, pull_tables
+from pgpull import Summary, pull, pull_tables
 from pgpull.calling import run
 from pgpull.endpoints import endpoint_of
 from pgpull.listening import Listener
@@ -36,10 +35,7 @@ create table e (id int primary key, d int references d, v text);
 TREE = "create table t (id int primary key, up int references t, v text)"
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the pauses between tries short."""
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def pulled(pair: Pair, *tables: str, **words: Any) -> Summary:

@@ -18,9 +18,8 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from tenacity import wait_fixed
 
-from pgpull import ConnectFailed, Listener, SettingsError, parting, patience, pull, status, tunnels
+from pgpull import ConnectFailed, Listener, SettingsError, parting, pull, status, tunnels
 from pgpull.bastions import Bastion, hint_for, reason
 from pgpull.endpoints import Endpoint
 from pgpull.settings import load
@@ -52,11 +51,6 @@ def sshd(daemon: Sshd) -> Iterator[Sshd]:
     daemon.client()
     left = [child for child in psutil.Process().children(recursive=True) if child.name() == "ssh"]
     assert not left
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "wait_exponential", lambda **_: wait_fixed(0.05))
 
 
 def env(pair: Pair, sshd: Sshd, folder: Path, *lines: str, url: str = "") -> Path:
