@@ -12,7 +12,6 @@ from dataclasses import replace
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull import sql
 from pgpull.diagnosis import (
     FOREIGN_KEY_VIOLATION,
     TARGET,
@@ -26,6 +25,7 @@ from pgpull.plans import Plan, Strategy
 from pgpull.rejecting import orphan, reject_of
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, reopen
+from pgpull.sql import staging as sql
 from pgpull.sql import waiting
 from pgpull.streams import Batch, copy_in
 

@@ -27,7 +27,7 @@ from pgpull.sessions import Session, expect_much, open_source, send_bytes_as_the
 from pgpull.shapes import Shape
 from pgpull.sharing import parts_of
 from pgpull.spooling import Spool, Spools
-from pgpull.sql import copy_by_month, copy_out
+from pgpull.sql.sending import copy_by_month, copy_out
 from pgpull.storing import writing
 from pgpull.streams import Outflow
 from pgpull.workers import Team, readers

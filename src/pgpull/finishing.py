@@ -20,7 +20,7 @@ from pgpull.packing import Export, Packed
 from pgpull.private_files import open_new
 from pgpull.shapes import Column
 from pgpull.spooling import Spool
-from pgpull.sql import NO_MONTH
+from pgpull.sql.sending import NO_MONTH
 from pgpull.storing import Writing
 
 _COPY_BYTES: Final = 1024 * 1024

@@ -9,12 +9,12 @@ from typing import Final
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull import sql
 from pgpull.diagnosis import TARGET, lost, names_nothing
 from pgpull.errors import ConnectionLost
 from pgpull.objecting import held_triggers
 from pgpull.plans import Plan
 from pgpull.results import Tally
+from pgpull.sql import staging as sql
 
 # What is not a row's own fault: connections, transactions, privileges, missing objects, resources, locks, the
 # server itself (manual: appendix A). All else is: values, constraints, limits, and whatever SQLSTATE a function

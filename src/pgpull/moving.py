@@ -7,7 +7,6 @@ from contextlib import closing
 
 from psycopg.sql import Composed
 
-from pgpull import sql
 from pgpull.applying import Applier
 from pgpull.bags import lacking
 from pgpull.comparing import key_batches
@@ -16,6 +15,7 @@ from pgpull.model import OnConflict
 from pgpull.plans import Leaf, Plan, Strategy, Wire
 from pgpull.results import Tally
 from pgpull.sessions import Session
+from pgpull.sql import sending as sql
 from pgpull.sql.bags import copy_lacking
 from pgpull.sql.comparing import CHANGED, MISSING, copy_keyed
 from pgpull.sql.relating import all_wanted, forget_those_not_to_move

@@ -14,7 +14,7 @@ from pgpull.objecting import check_columns_readable, check_scope, no_such_column
 from pgpull.places import Place
 from pgpull.plans import Plan, Strategy, Wire
 from pgpull.shapes import TIMES, Column, Shape, TableName
-from pgpull.sql import NO_MONTH
+from pgpull.sql.sending import NO_MONTH
 
 _LONGEST: Final = 100
 """Characters of a name in its folder's: two such take less than the 255 bytes that a file's name may have."""

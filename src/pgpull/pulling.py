@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from pgpull import pruning, sql, versions
+from pgpull import pruning, versions
 from pgpull.applying import Applier
 from pgpull.comparing import compare_in_full, unequal
 from pgpull.deciding import decide, find
@@ -25,6 +25,7 @@ from pgpull.rejects_file import RejectsFile
 from pgpull.results import Reject, Report, Tally
 from pgpull.sessions import Session, reopen, send_bytes_as_they_are, subtransaction
 from pgpull.sharing import SharedMove, shared_out
+from pgpull.sql import staging as sql
 from pgpull.waiting import settle
 from pgpull.workers import Worker, hired
 

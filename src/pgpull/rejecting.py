@@ -12,11 +12,11 @@ import psycopg
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 
-from pgpull import sql
 from pgpull.diagnosis import FOREIGN_KEY_VIOLATION, column_in_copy, condition, fact
 from pgpull.plans import Plan, Wire
 from pgpull.results import Reject
 from pgpull.shapes import Column, ForeignKey, quoted
+from pgpull.sql import staging as sql
 from pgpull.streams import Batch, fields
 
 

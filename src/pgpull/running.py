@@ -23,7 +23,7 @@ from pgpull.results import Report, Summary, Tally
 from pgpull.sessions import Session, reopen, subtransaction
 from pgpull.shapes import TableName
 from pgpull.siding import pull_beside
-from pgpull.sql import CHECK_CONSTRAINTS_NOW
+from pgpull.sql.staging import CHECK_CONSTRAINTS_NOW
 from pgpull.waiting import settle
 from pgpull.waves import Group, Unit, is_small, units_of, waves
 

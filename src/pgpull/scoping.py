@@ -10,7 +10,6 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
-from pgpull import sql
 from pgpull.diagnosis import INSUFFICIENT_PRIVILEGE, translated
 from pgpull.errors import PlanError
 from pgpull.model import Request, Scope, Window
@@ -18,6 +17,7 @@ from pgpull.plans import Estimate, Plan
 from pgpull.sessions import Session
 from pgpull.shapes import Shape
 from pgpull.sql import catalog as questions
+from pgpull.sql import scoping as sql
 from pgpull.sql.parts import condition
 
 

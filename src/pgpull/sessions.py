@@ -19,7 +19,6 @@ from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composed
 
-from pgpull import sql
 from pgpull.connecting import (
     ALWAYS,
     APPLICATION,
@@ -36,6 +35,7 @@ from pgpull.errors import ConnectFailed, PgpullError, UnsafeTarget
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.shapes import Identity
 from pgpull.sql import catalog as questions
+from pgpull.sql import sessions as sql
 from pgpull.sql.masks import LET_MASK
 from pgpull.substitutes import Substitute
 

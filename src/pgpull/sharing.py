@@ -19,8 +19,8 @@ from pgpull.patience import Patience
 from pgpull.plans import Leaf, Part, Plan, Strategy, Wire
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session, expect_much, send_bytes_as_they_are
-from pgpull.sql import copy_out
 from pgpull.sql.comparing import CHANGED, MISSING
+from pgpull.sql.sending import copy_out
 from pgpull.waiting import settle
 from pgpull.workers import Team, Worker
 

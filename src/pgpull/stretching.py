@@ -34,7 +34,7 @@ from pgpull.results import Failure, Reject, Report, Summary, Tally
 from pgpull.running import tell_written
 from pgpull.sessions import Session, open_source
 from pgpull.shapes import TablePattern
-from pgpull.sql import end_of_stretch
+from pgpull.sql.scoping import end_of_stretch
 from pgpull.walking import walk_at_once
 
 ROWS: Final = 50_000

@@ -17,7 +17,6 @@ from typing import Final
 from psycopg.sql import Composed
 
 from pgpull import catalog, choosing, pruning
-from pgpull import sql as statements
 from pgpull.applying import Applier
 from pgpull.comparing import Incomparable, key_batches
 from pgpull.deciding import find
@@ -43,6 +42,8 @@ from pgpull.sql import rehearsing as sql
 from pgpull.sql.comparing import CHANGED, IN_BULK, MISSING, keyed
 from pgpull.sql.parts import count_in_scope
 from pgpull.sql.relating import count_to_move
+from pgpull.sql.scoping import any_row_at_all, scope_condition
+from pgpull.sql.sending import copy_out
 
 _WIDTH: Final = 60
 """Characters of a value that an example shows."""
@@ -132,7 +133,7 @@ class Rehearsal:
         if plan.request.only_related:
             rows = self._ask(count_to_move(plan)) if plan.why else 0
             return Comparison(Method.KEYS, rows=rows, missing=rows, changed=0)
-        if found is None and not plan.request.replace and self._ask(statements.any_row_at_all(plan)):
+        if found is None and not plan.request.replace and self._ask(any_row_at_all(plan)):
             with suppress(Incomparable):  # then its rows are tried as they come, as the pull would
                 found, _ = find(self._source, self._target, plan)
         if found is None:
@@ -166,7 +167,7 @@ class Rehearsal:
         return Estimate(rows, rows * (guess.bytes // guess.rows) if guess and guess.rows else 0)
 
     def _examples(self, most: int) -> Iterator[Mapping[str, str | None]]:
-        plan, where = self._plan, statements.scope_condition(self._plan)
+        plan, where = self._plan, scope_condition(self._plan)
         if not most or not self._found.missing:
             return
         if self._compared:
@@ -255,7 +256,7 @@ class Rehearsal:
 
     def _rows(self, state: str | None, tried: Plan, applier: Applier) -> Progress:
         if state is None:
-            return flow(self._source, [statements.copy_out(tried)], tried, applier, Strategy.MERGE)
+            return flow(self._source, [copy_out(tried)], tried, applier, Strategy.MERGE)
         if tried.key is None:
             return move_lacking(self._source, self._target, tried, applier, Strategy.MERGE)
         return move_keyed(self._source, self._target, tried, applier, state, Strategy.MERGE)

@@ -23,9 +23,9 @@ from pgpull.plans import Plan
 from pgpull.rejecting import orphan, reject_with
 from pgpull.results import Reject, Tally
 from pgpull.sessions import Session
-from pgpull.sql import CURRENT_TRANSACTION, EMPTY_STAGE
 from pgpull.sql import waiting as sql
 from pgpull.sql.comparing import IN_BATCHES, IN_BULK
+from pgpull.sql.staging import CURRENT_TRANSACTION, EMPTY_STAGE
 from pgpull.swapping import Room, give_back, make_room, rooms_for
 
 _ORPHANS_AT_ONCE: Final = 1_000

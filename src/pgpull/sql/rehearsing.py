@@ -11,11 +11,11 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from pgpull.model import OnConflict
 from pgpull.plans import Plan
 from pgpull.shapes import ForeignKey, TableName, UniqueRule
-from pgpull.sql import STAGE
 from pgpull.sql.parts import listed, name_of, outside, rows_of, same_key, verbatim
 from pgpull.sql.pruning import is_not_extra
 from pgpull.sql.referring import filled, lacks, with_parts
 from pgpull.sql.relating import to_move
+from pgpull.sql.staging import STAGE
 
 TRIAL: Final = TableName("pg_temp", "pgpull_trial")
 TOGETHER: Final = TableName("pg_temp", "pgpull_together")

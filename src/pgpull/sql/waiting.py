@@ -9,9 +9,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgpull.model import OnConflict
 from pgpull.plans import Plan, Tie
-from pgpull.sql import STAGE, insert_missing, update_changed
 from pgpull.sql.parts import listed, rows_of, same_key
 from pgpull.sql.referring import filled, lacks, refers, with_parts
+from pgpull.sql.staging import STAGE, insert_missing, update_changed
 
 
 def waiting(place: int) -> Identifier:
