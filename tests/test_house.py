@@ -31,7 +31,7 @@ FLOORS = [
     {"packing", "parting", "reading", "spooling", "watching", "workers"},
     {"swapping", "unpacking"},
     {"recipe_file", "bags", "catalog", "drifting", "dumping", "guarding", "listening", "rejecting"},
-    {"merging", "scoping"},
+    {"making", "merging", "scoping"},
     {"applying", "comparing", "creating", "finishing", "privacy", "standing", "versions"},
     {"laying"},
     {"origins"},

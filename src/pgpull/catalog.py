@@ -28,7 +28,7 @@ from pgpull.shapes import (
     UniqueRule,
 )
 from pgpull.sql import catalog as questions
-from pgpull.sql import hints, rehearsing
+from pgpull.sql import constraints, hints
 from pgpull.sql.parts import named
 from pgpull.substitutes import Substitute
 
@@ -190,16 +190,16 @@ def rules_of(session: Session, table: TableName) -> Rules:
     """
     named, connection = {"table": str(table)}, session.connection
     with translated(session.side, connection):
-        others = connection.execute(rehearsing.OTHER_RULES, named).fetchone()
+        others = connection.execute(constraints.OTHER_RULES, named).fetchone()
         return Rules(
             unique=tuple(
                 UniqueRule(name, tuple(made), tuple(operators), predicate, nulls, plain, later, tuple(columns))
                 for name, made, operators, predicate, nulls, plain, later, columns in connection.execute(
-                    rehearsing.UNIQUE_RULES, named
+                    constraints.UNIQUE_RULES, named
                 )
             ),
             others=bool(others and others[0]),
-            partitions=tuple(row[0] for row in connection.execute(rehearsing.PARTITIONS, named)),
+            partitions=tuple(row[0] for row in connection.execute(constraints.PARTITIONS, named)),
         )
 
 
@@ -290,21 +290,3 @@ def _not_archived(substitute: Substitute, table: TableName) -> PlanError:
         f"the archive {substitute.archive.name} has no table {table}",
         f"it has: {', '.join(close) or 'no tables'}",
     )
-
-
-def make_table(session: Session, model: Shape) -> Shape | None:
-    """Make a table that takes another table's rows, with its columns and its key.
-
-    Raises:
-        PlanError: it cannot be made, for want of a type or an extension for example.
-    """
-    with translated(session.side, session.connection):
-        try:
-            session.connection.execute(hints.create_table(model))
-        except psycopg.ProgrammingError as error:
-            raise PlanError(
-                f"{model.table} cannot be made on {session.side}: {error.diag.message_primary}",
-                "make what it lacks with psql, then run the same command again:"
-                f" {hints.create_table(model).as_string(None)}",
-            ) from error
-    return shapes_of(session, [model.table]).get(model.table)

@@ -1,6 +1,6 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -14,10 +14,10 @@ from pgpull import completing
 from pgpull.archives import Compression
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
-from pgpull.commands import checks, compares, exports, looks, pulls, retries
+from pgpull.commands import HELP, checks, compares, exports, looks, pulls, retries
 from pgpull.config_file import recipes
 from pgpull.diffing import Matter
-from pgpull.dispatching import Asked, Loading, Retry, failed
+from pgpull.dispatching import Loading, Retry, failed
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
@@ -30,9 +30,7 @@ from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
 from pgpull.surveying import Question, make_question
 
-_HELP = {"help_option_names": ["-h", "--help"]}
-
-app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_HELP)
+app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
 
 
 # --- the commands ----------------------------------------------------------------------------------------
@@ -504,18 +502,6 @@ def print_schema() -> None:
         0  it was printed
     """
     typer.echo(files("pgpull").joinpath("schemas/output.json").read_text(encoding="utf-8"), nl=False)
-
-
-def script(command: Callable[..., Asked]) -> typer.Typer:
-    """Make a program of its own out of a function from words to what is asked; see :func:`pulls`."""
-    return single(pulls(command))
-
-
-def single(command: Callable[..., None]) -> typer.Typer:
-    """Make a program of its own out of a command."""
-    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command(cls=Command, context_settings=_HELP)(command)
-    return program
 
 
 def main() -> None:

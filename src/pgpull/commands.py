@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import typer
 
@@ -12,6 +12,7 @@ from pgpull.checking import Inspection
 from pgpull.diffing import Matter
 from pgpull.dispatching import Asked, Retry, carried_out
 from pgpull.errors import UsageError
+from pgpull.manual import Command
 from pgpull.options import LOOKING, PULLING, Options, ScopeOptions
 from pgpull.packing import Export
 from pgpull.surveying import Question
@@ -114,3 +115,18 @@ def _is_said(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+HELP: Final = {"help_option_names": ["-h", "--help"]}
+
+
+def script(command: Callable[..., Asked]) -> typer.Typer:
+    """Make a program of its own out of a function from words to what is asked; see :func:`pulls`."""
+    return single(pulls(command))
+
+
+def single(command: Callable[..., None]) -> typer.Typer:
+    """Make a program of its own out of a command."""
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    program.command(cls=Command, context_settings=HELP)(command)
+    return program

@@ -13,6 +13,7 @@ from pgpull import catalog, scoping, selecting
 from pgpull.archives import ArchivedTable
 from pgpull.diagnosis import TARGET, fact, translated
 from pgpull.errors import ArchiveError, PgpullError, PlanError
+from pgpull.making import make_table
 from pgpull.model import Job, Request, Scope
 from pgpull.pacing import NO_PACE, Pace
 from pgpull.reading import Damaged, chunks
@@ -107,7 +108,7 @@ def _made(
     """Make tables that the target lacks, as far as a manifest knows them."""
     made = {}
     for each in tables:
-        if shape := catalog.make_table(target, shape_of(each, None, None)):
+        if shape := make_table(target, shape_of(each, None, None)):
             made[each.table] = shape
     if made:
         names = ", ".join(map(str, made))

@@ -9,6 +9,7 @@ from datetime import datetime
 from pgpull import catalog, compatibility, objecting, planning, privacy, scoping
 from pgpull.drift import Standards
 from pgpull.drifting import standards_of
+from pgpull.making import make_table
 from pgpull.model import Request, Scope, Window
 from pgpull.plans import Plan
 from pgpull.sessions import Session
@@ -58,7 +59,7 @@ def see(
     ours = catalog.shapes_of(target, tables)
     lacking = [theirs[table] for table in tables if table in theirs and table not in ours]
     for shape in lacking if may_make and target.endpoint.private else ():
-        if made := catalog.make_table(target, shape):
+        if made := make_table(target, shape):
             ours[shape.table] = made
     return Seen(
         theirs=theirs,

@@ -6,7 +6,7 @@ with starting():
     from pgpull.arguments import uuid_text
     from pgpull.calling import pull
     from pgpull.cli import pull as pull_any_table
-    from pgpull.cli import script, single
+    from pgpull.commands import script, single
     from pgpull.config_file import recipes
     from pgpull.dispatching import ByFiles
     from pgpull.errors import UsageError
