@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pgpull import embedded
@@ -375,3 +376,28 @@ def test_people_without_a_postgres_get_a_private_one_and_the_table_in_it(pair: P
         assert "skipped 20" in call(SCRIPT, **settings).stdout
     finally:
         embedded.stop(tmp_path / "here" / "data")
+
+
+def test_the_private_postgres_is_shown_started_and_stopped(tmp_path: Path) -> None:
+    settings = {"LOCAL_DB_URL": "embedded:here/data"}
+    try:
+        shown = call(PGPULL, "embedded", **settings)
+        assert (shown.returncode, "not running" in shown.stdout) == (0, True)
+        assert not (tmp_path / "here").exists()
+        started = call(PGPULL, "embedded", "--start", **settings)
+        assert started.returncode == 0, started.stderr
+        [url] = re.findall(r"^URL +(\S+)$", started.stdout, re.MULTILINE)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert url in call(PGPULL, "embedded", **settings).stdout
+        assert "not running" in call(PGPULL, "embedded", "--stop", **settings).stdout
+        assert not embedded.is_running(tmp_path / "here" / "data")
+    finally:
+        embedded.stop(tmp_path / "here" / "data")
+
+
+def test_a_local_that_is_no_private_postgres_is_neither_started_nor_stopped(pair: Pair) -> None:
+    done = call(PGPULL, "embedded", "--stop", **on(pair))
+    assert (done.returncode, "local is no embedded Postgres" in done.stderr) == (2, True)
+    done = call(PGPULL, "embedded", "--stop", "--start", **on(pair))
+    assert (done.returncode, "contradict each other" in done.stderr) == (2, True)

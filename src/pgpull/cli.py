@@ -1,6 +1,7 @@
 """Text to request, report to text, error to exit code. The library's first customer."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pgpull import completing
+from pgpull import completing, embedded
 from pgpull.archives import Compression
 from pgpull.calling import EVERYTHING
 from pgpull.checking import Inspection
@@ -18,6 +19,7 @@ from pgpull.commands import HELP, checks, compares, exports, looks, pulls, retri
 from pgpull.config_file import recipes
 from pgpull.diffing import Matter
 from pgpull.dispatching import Loading, Retry, failed
+from pgpull.embedded.programs import binary
 from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
@@ -26,8 +28,10 @@ from pgpull.packing import Export
 from pgpull.pages import ARCHIVE, OUTPUT, SAFETY, SETTINGS
 from pgpull.periods import Unit
 from pgpull.places import place_of
+from pgpull.printing import Printer
 from pgpull.recipes import Recipes
 from pgpull.reporting import Reporter
+from pgpull.settings import embedded_folder
 from pgpull.surveying import Question, make_question
 
 app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP)
@@ -486,6 +490,61 @@ def run_demo(
         raise typer.Exit(demo.stop(folder, typer.echo) if stop else demo.run(folder, count, typer.echo))
     except PgpullError as error:
         raise typer.Exit(failed(Reporter(), error)) from None
+
+
+@app.command("embedded", cls=Command)
+def private_postgres(
+    *,
+    start: Annotated[bool, typer.Option("--start", rich_help_panel=SETTINGS, help="Start it.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", rich_help_panel=SETTINGS, help="Stop it; its data stay.")
+    ] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=SETTINGS, help="Settings (default: the next .env upwards)."
+        ),
+    ] = None,
+) -> None:
+    """Show the private Postgres that LOCAL_DB_URL=embedded brings; start it, or stop it.
+
+    Whatever needs it starts it, and leaves it running, so that your app can use it, too: by the URL that is
+    shown. To be rid of it, stop it and delete its folder.
+
+    Examples:
+        pgpull embedded
+            Where is it, and by which URL can it be reached?
+        pgpull embedded --stop
+            Until it is needed again.
+
+    Exit codes:
+        0    it was shown, started or stopped
+        1    a bug in pgpull
+        2    local is no embedded Postgres, or its programs are missing
+        3    it does not start, or does not stop
+        130  you pressed Ctrl-C
+    """
+    try:
+        if start and stop:
+            raise UsageError("--start and --stop contradict each other", "leave out one of the two")
+        folder = embedded_folder(env_file)
+        if stop:
+            embedded.stop(folder)
+        Printer().labelled([*_standing(folder, start=start)])
+    except PgpullError as error:
+        raise typer.Exit(failed(Reporter(), error)) from None
+
+
+def _standing(folder: Path, *, start: bool) -> Iterator[tuple[str, str]]:
+    """Say how the private Postgres of a folder stands."""
+    yield "FOLDER", f"{folder}"
+    if not start and not embedded.is_running(folder):
+        yield "SERVER", "not running; whatever needs it starts it, and so does pgpull embedded --start"
+        return
+    url = embedded.start(folder)
+    yield "SERVER", "running"
+    yield "URL", url
+    yield "PSQL", f"{binary('psql')} {shlex.quote(url)}"
 
 
 @app.command("schema", cls=Command)

@@ -28,7 +28,7 @@ class Printer:
         SettingsError: the log file cannot be opened.
     """
 
-    def __init__(self, *, machine: bool, quiet: bool, log_file: Path | None) -> None:
+    def __init__(self, *, machine: bool = False, quiet: bool = False, log_file: Path | None = None) -> None:
         self.machine, self.quiet = machine, quiet
         self._stdout, stderr = outlets.stdout(self._cannot_say), outlets.stderr()
         words = stderr if machine else self._stdout

@@ -181,6 +181,22 @@ def seen_target(env_file: Path | None = None) -> Endpoint | None:
     return _target(env)
 
 
+def embedded_folder(env_file: Path | None = None) -> Path:
+    """Read where the embedded Postgres lives that local is; it is not started.
+
+    Raises:
+        SettingsError: local is another.
+    """
+    env = _EnvFile.read(env_file)
+    folder = _embedded_folder(_group(_Local, env), env.folder)
+    if folder is None:
+        raise SettingsError(
+            f"local is no embedded Postgres: LOCAL_DB_URL does not say so (looked in {env.looked_in})",
+            "LOCAL_DB_URL=embedded in .env brings one; pgpull check says what local is",
+        )
+    return folder.expanduser().absolute()
+
+
 def mask_key(env_file: Path | None = None) -> str:
     """Read the key that masks depend on, for a caller that has a source of its own; empty if there is none."""
     return _mask_key(_EnvFile.read(env_file))
