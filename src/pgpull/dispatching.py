@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pgpull.calling import check_sides, run, run_export
 from pgpull.checking import Inspection, checkup_of
@@ -164,30 +165,16 @@ def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, ta
             "--no-snapshot reads in short transactions, and --dry-run looks at one instant",
             "leave out one of the two; --max-rate and --pause-when hold a dry run back as well",
         )
-    if job.single is None:
-        if "show" in options.given:
-            reporter.noticed("--show has no effect here: rows are shown where one table is named")
-        outlook = rehearse_job(
-            job,
-            source,
-            target,
-            allowed=options.allow_target or (),
-            manners=options.manners,
-            listener=reporter,
-        )
-        reporter.foresaw(outlook)
-        return outlook.exit_code
-    forecast = rehearse(
-        job,
-        source,
-        target,
-        allowed=options.allow_target or (),
-        examples=options.show,
-        manners=options.manners,
-        listener=reporter,
-    )
-    reporter.foretold(forecast)
-    return forecast.exit_code
+    said: Any = {"allowed": options.allow_target or (), "manners": options.manners, "listener": reporter}
+    if job.single is not None:
+        forecast = rehearse(job, source, target, examples=options.show, **said)
+        reporter.foretold(forecast)
+        return forecast.exit_code
+    if "show" in options.given:
+        reporter.noticed("--show has no effect here: rows are shown where one table is named")
+    outlook = rehearse_job(job, source, target, **said)
+    reporter.foresaw(outlook)
+    return outlook.exit_code
 
 
 def _diff(reporter: Reporter, options: Options, matter: Matter) -> int:

@@ -93,24 +93,8 @@ def look(
         PlanError: the two sides cannot be brought together.
         ConnectionLost: a connection went away.
     """
-    theirs, ours = seen.theirs.get(request.table), seen.ours.get(request.table)
-    if theirs is None:
-        raise catalog.missing_table(source, request.table)
-    catalog.check_kind(source, theirs)
-    if ours is None:
-        raise catalog.missing_table(target, request.table, theirs)
-    catalog.check_kind(target, ours)
-    looked = objecting.Looked(
-        theirs,
-        ours,
-        source.identity,
-        target.identity,
-        seen.their_standards[request.table],
-        seen.our_standards[request.table],
-    )
-    objecting.check(request, looked)
-    theirs, notes = privacy.masked(source, request, theirs, ours, seen.our_standards[request.table])
-    looked = replace(looked, source=theirs, masked=notes)
+    looked = _looked(source, target, request, seen)
+    theirs, ours = looked.source, looked.target
     if request.scope.narrows:
         scoping.check_condition(source, request.scope, theirs, request.timezone)
     if settled is not None:
@@ -128,6 +112,27 @@ def look(
     if source.substitute is not None and source.substitute.flows(plan.table):
         plan = flowing(plan, source.substitute.table(plan.table))
     return scoping.with_estimate(source, plan) if guess else plan
+
+
+def _looked(source: Session, target: Session, request: Request, seen: Seen) -> objecting.Looked:
+    """Return what both sides hold of a table, the server's under its masks.
+
+    Raises:
+        PlanError: one lacks it, or what is asked for cannot be had.
+    """
+    table = request.table
+    theirs, ours = seen.theirs.get(table), seen.ours.get(table)
+    if theirs is None:
+        raise catalog.missing_table(source, table)
+    catalog.check_kind(source, theirs)
+    if ours is None:
+        raise catalog.missing_table(target, table, theirs)
+    catalog.check_kind(target, ours)
+    standards = seen.their_standards[table], seen.our_standards[table]
+    looked = objecting.Looked(theirs, ours, source.identity, target.identity, *standards)
+    objecting.check(request, looked)
+    masked, notes = privacy.masked(source, request, theirs, ours, looked.ours)
+    return replace(looked, source=masked, masked=notes)
 
 
 def _means_the_same(scope: Scope, theirs: Shape, ours: Shape) -> bool:

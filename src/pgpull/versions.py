@@ -84,9 +84,7 @@ def recall(target: Session, source: Session, plan: Plan) -> Known | None:
             with target.connection.transaction():
                 if not _one(target.connection, sql.EXISTS):
                     return None
-                binding = {
-                    "binding": _binding(plan, source.identity, target.identity, source.endpoint.mask_key)
-                }
+                binding = {"binding": _binding(plan, source, target)}
                 rows = target.connection.execute(sql.KNOWN, binding).fetchall()
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
             return None  # somebody else's table of that name, or none of our business
@@ -104,7 +102,7 @@ def remember(target: Session, source: Session, plan: Plan, known: Known) -> None
     Raises:
         ConnectionLost: the connection went away.
     """
-    binding = _binding(plan, source.identity, target.identity, source.endpoint.mask_key)
+    binding = _binding(plan, source, target)
     scope = _as_json(plan.request.scope)
     with translated(TARGET, target.connection):
         try:
@@ -162,15 +160,16 @@ def _one(connection: psycopg.Connection, question: Any) -> Any:
     return row and row[0]
 
 
-def _binding(plan: Plan, source: Identity, target: Identity, mask_key: str) -> str:
+def _binding(plan: Plan, source: Session, target: Session) -> str:
     """Return a checksum of all that must be as it was.
 
     The start of the source's server is part of it: a server that crashed, was restored to an earlier time, or
     was copied with its data counts the same transactions once more, but not without starting anew.
     """
+    theirs, ours = source.identity, target.identity
     facts: tuple[object, ...] = (
-        (source.system, source.oid, source.unbroken, plan.source.standing),
-        (target.system, target.oid, plan.target.standing),
+        (theirs.system, theirs.oid, theirs.unbroken, plan.source.standing),
+        (ours.system, ours.oid, plan.target.standing),
         str(plan.table),
         plan.columns,
         plan.updated,
@@ -178,7 +177,7 @@ def _binding(plan: Plan, source: Identity, target: Identity, mask_key: str) -> s
         plan.request.timezone,
     )
     if plan.source.masks:
-        facts = (*facts, plan.source.masks, mask_key)
+        facts = (*facts, plan.source.masks, source.endpoint.mask_key)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
