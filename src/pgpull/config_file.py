@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from pgpull.errors import SettingsError
@@ -38,12 +39,10 @@ def _found() -> Path | None:
 
 
 def _holds_ours(project: Path) -> bool:
+    """Tell whether a ``pyproject.toml`` has a word for us; one that is no TOML is somebody else's to mend."""
     try:
         text = read_text(project, "the file", "")
-    except SettingsError:  # there is none, or it is not ours to complain of
+        tool = tomllib.loads(text).get("tool") if "pgpull" in text else None
+    except (SettingsError, tomllib.TOMLDecodeError):
         return False
-    if "pgpull" not in text:
-        return False
-    from pgpull.recipe_file import holds_ours
-
-    return holds_ours(text)
+    return isinstance(tool, dict) and "pgpull" in tool

@@ -60,15 +60,6 @@ def read(path: Path, text: str) -> Recipes:
         ) from None
 
 
-def holds_ours(text: str) -> bool:
-    """Tell whether a ``pyproject.toml`` has a word for us; one that is no TOML is somebody else's to mend."""
-    try:
-        tool = tomllib.loads(text).get("tool")
-    except tomllib.TOMLDecodeError:
-        return False
-    return isinstance(tool, dict) and "pgpull" in tool
-
-
 def _validated(part: Any) -> models.File:
     try:
         return models.File.model_validate(part)
