@@ -22,7 +22,7 @@ def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
 def parents(shapes: Mapping[TableName, Shape]) -> dict[TableName, tuple[TableName, ...]]:
     """Return, of each table, those of the others that it refers to; itself, if it does."""
     roots = roots_of(shapes.values())
-    return {table: tuple(referred(shape, roots)) for table, shape in shapes.items()}
+    return {table: tuple(parents_among(shape, roots)) for table, shape in shapes.items()}
 
 
 Roots = Mapping[TableName, TableName | None]
@@ -34,7 +34,7 @@ def roots_of(shapes: Iterable[Shape]) -> dict[TableName, TableName | None]:
     return {shape.table: shape.root for shape in shapes}
 
 
-def referred(shape: Shape, tables: Roots) -> dict[TableName, ForeignKey]:
+def parents_among(shape: Shape, tables: Roots) -> dict[TableName, ForeignKey]:
     """Return those of some tables that a table refers to, and by which foreign key."""
     found: dict[TableName, ForeignKey] = {}
     for key in shape.foreign_keys:
@@ -52,12 +52,14 @@ def _parents(key: ForeignKey, tables: Roots) -> list[TableName]:
 
 def failed_parent(shape: Shape, failed: Roots) -> ParentFailed | None:
     """Return why a table cannot be loaded if one that it refers to was not: its rows would be refused."""
-    for parent, key in referred(shape, failed).items():
-        return ParentFailed(
-            f"it refers to {parent} ({key.name}), which could not be loaded",
-            f"mend {parent} first, then run the same command again",
-        )
-    return None
+    parents = parents_among(shape, failed)
+    if not parents:
+        return None
+    parent, key = next(iter(parents.items()))
+    return ParentFailed(
+        f"it refers to {parent} ({key.name}), which could not be loaded",
+        f"mend {parent} first, then run the same command again",
+    )
 
 
 def groups(shapes: Mapping[TableName, Shape]) -> tuple[Group, ...]:

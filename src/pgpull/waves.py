@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pgpull import siding
-from pgpull.ordering import referred, roots_of
+from pgpull.ordering import parents_among, roots_of
 from pgpull.pulling import TablePull
 from pgpull.shapes import TableName
 
@@ -37,7 +37,7 @@ def waves(units: Sequence[Unit]) -> list[list[Unit]]:
     roots: dict[TableName, TableName | None] = {}
     for unit in units:
         shapes = [pull.plan.target for group in unit for pull in group]
-        parents = {parent for shape in shapes for parent in referred(shape, roots)}
+        parents = {parent for shape in shapes for parent in parents_among(shape, roots)}
         wave = 1 + max((level[parent] for parent in parents), default=-1)
         found[wave].append(unit)
         level |= {shape.table: wave for shape in shapes}
