@@ -366,6 +366,8 @@ def test_people_without_a_postgres_get_a_private_one_and_the_table_in_it(pair: P
         checked = call(PGPULL, "check", "askwealth.message", **settings)
         assert checked.returncode == 0, checked.stdout
         assert "a pull makes it" in checked.stdout
+        wrong = call(PGPULL, "check", "askwealth.message", "--window", "no_such", **settings)
+        assert (wrong.returncode, "no_such" in wrong.stdout) == (3, True)
         foretold = call(SCRIPT, "--dry-run", **settings)
         assert "fetched 20 = inserted 20" in foretold.stdout, foretold.stderr
         assert "a pull makes it" in call(PGPULL, "check", "askwealth.message", **settings).stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -43,6 +44,7 @@ from pgpull.columnar import to_csv
 from pgpull.overwriting import MARK, MARK_TEXT, check_free
 from pgpull.places import Place, place_of
 from pgpull.shapes import TableName
+from pgpull.spooling import Spool
 from pgpull.storing import writing
 from tests.conftest import MakePair, Say
 from tests.support import Pair, Proxy
@@ -607,3 +609,30 @@ def test_what_comes_to_the_place_during_an_export_stays_and_the_new_archive_too(
     assert f"the new archive is whole, in {tmp_path / 'a.partial'}" in error
     assert theirs.read_text() == "{}"
     assert Manifest.from_json((tmp_path / "a.partial" / MANIFEST).read_bytes()).rows == 0
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let no file become longer than 100,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_takes_a_part_of_its_rows_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1")
+    spool.add([b"x" * 150_000])
+    with pytest.raises(OSError, match="too large"):
+        spool.flush()
+
+
+def test_the_place_of_a_file_system_is_refused_before_anything_is_read(
+    full: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "volume")
+    with pytest.raises(ArchiveError, match="is where a file system is mounted"):
+        export(str(MESSAGE), source=full.source_url, to=tmp_path / "volume")
+    assert not (tmp_path / "volume.partial").exists()

@@ -735,3 +735,27 @@ def test_a_window_of_a_database_without_an_encoding_is_cut_as_any_other(make_pai
     finally:
         for server, *_ in sides:
             server.drop_database(name)
+
+
+def test_workers_that_stop_at_too_many_rejects_leave_the_other_tables_their_connection(
+    make_pair: MakePair,
+) -> None:
+    table = "create table a (id int primary key, v int); create table b (id int primary key)"
+    pair = make_pair(schema=table, target_schema=table.replace("v int", "v int check (v < 0)"))
+    pair.source("insert into a select n, n from generate_series(1, 4000) n", "insert into b values (1), (2)")
+
+    class Slow(Listener):
+        def rejected(self, reject: Reject) -> None:
+            time.sleep(0.002)  # until the workers have nowhere to put the next ones
+
+    summary = pull_tables(
+        "a",
+        "b",
+        source=pair.source_url,
+        target=pair.target_url,
+        batch_size=20,
+        max_errors=600,
+        way={"jobs": 2, "retries": 0, "listener": Slow()},
+    )
+    assert {failure.table.name for failure in summary.failures} == {"a"}
+    assert pair.same("b")

@@ -604,7 +604,7 @@ def test_a_rule_for_a_table_that_is_not_there_is_told(people: Pair) -> None:
 
 
 def test_without_a_key_nothing_is_masked_by_it(people: Pair) -> None:
-    for key, fact in (("", "is not set"), ("short", "5 characters")):
+    for key, fact in (("", "have no PGPULL_MASK_KEY"), ("short", "5 characters")):
         with pytest.raises(SettingsError, match=fact):
             pull("person", source=source(people, key), target=people.target_url, mask=RULES)
 
@@ -802,11 +802,24 @@ def test_a_check_says_of_nothing_that_it_is_masked_which_a_pull_would_send(make_
         (2, '1971-01-01', '{"contact": [{"email": 1}]}')"""
     )
     toml({"*birth*": "hash", "profile": {"contact.email": "email"}})
+    pair.source("""update person set profile = profile || '{"said": "to b@c.example"}' where id = 1""")
     done = call(PGPULL, "check", "--privacy", "person", **on(pair, PGPULL_MASK_KEY=KEY))
     shown = " ".join(done.stdout.split())
     assert "birth_date: is called so, and has a value in 2 of 2 rows; is date and stays as it is" in shown
     assert "profile: no mask leads to the key contact.*.email in 1 rows, the key phone in 1 rows" in shown
-    assert "the key contact.email in 1 rows; is masked" in shown
+    assert "profile: the key contact.email in 1 rows; is masked" in shown
+    assert "profile: e-mail addresses in 1 of 2 rows, wherever in them: masks go by path" in shown
+
+
+def test_columns_may_be_called_as_what_documents_are_taken_apart_into(make_pair: MakePair) -> None:
+    pair = make_pair(schema="create table person (id int primary key, path jsonb, k jsonb, v jsonb)")
+    document = """'{"email": "a@b.example"}'"""
+    pair.source(f"insert into person values (1, {document}, {document}, {document})")
+    rule = {"email": "email"}
+    toml({"path": rule, "k": "keep", "v": rule})
+    for words in (["check", "--privacy", "person"], ["pull", "person", "--mask-strict"]):
+        done = call(PGPULL, *words, **on(pair, PGPULL_MASK_KEY=KEY))
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

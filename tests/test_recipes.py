@@ -97,7 +97,8 @@ def test_a_pattern_means_each_table_with_its_own_rules() -> None:
 def test_tables_that_come_along_follow_their_own_rules_and_what_is_said_of_all(
     said: dict[str, Any], then: str
 ) -> None:
-    file = recipes(MESSAGES + "\n[tables.'s.first']\nbatch_size = 7\n")
+    text = MESSAGES.replace("[defaults]\n", "[defaults]\nwithout = ['embedding']\n")
+    file = recipes(text + "\n[tables.'s.first']\nbatch_size = 7\n")
     job = file.job([Entry("s.first")], said, with_parents=True)
     along = [
         next(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import stat
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgpull import Reject, SettingsError, Stopped, pull
+from pgpull import Reject, SettingsError, Stopped, pull, retry
 from pgpull.listening import Listener
 from pgpull.rejects_file import RejectsFile
 from pgpull.wording import reject_text
@@ -184,6 +186,28 @@ def test_a_value_that_names_what_local_has_not_is_a_reject_and_is_not_shown(
     assert kept[0]["values"]["v"] == "secret_thing"
 
 
+def test_no_piece_of_a_row_is_taken_for_a_column_s_name(make_pair: MakePair) -> None:
+    pair = make_pair(
+        schema="create table t (v text, w xml)",
+        target_schema="create table t (v text, w xml) partition by list (v);"
+        " create table a partition of t for values in ('a')",
+    )
+    pair.source("insert into t values ('Lindenstrasse 12, bei Meier wohnhaft', null), ('a', null)")
+    tally, heard, _ = pulled(pair)
+    assert (tally.inserted, tally.failed, heard[0].column) == (1, 1, None)
+    assert "Meier" not in "".join(reject_text(heard[0]))
+
+
+def test_a_rule_that_misses_a_table_is_not_the_rows_fault(make_pair: MakePair) -> None:
+    broken = """create table other (id int); create function good(v int) returns bool language sql as
+        'select exists (select from other)'; create domain d as int check (good(value));
+        create table t (id int primary key, v d); drop table other"""
+    pair = make_pair(schema="create table t (id int primary key, v int)", target_schema=broken)
+    pair.source("insert into t values (1, 1), (2, 2)")
+    with pytest.raises(Stopped, match="42P01"):
+        pulled(pair)
+
+
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("words", [{}, {"replace": True}])
 def test_a_value_that_local_cannot_read_takes_no_other_row_along(
@@ -324,3 +348,18 @@ def test_what_another_pull_has_added_to_the_file_meanwhile_stays(make_pair: Make
         alone.add(reject)
         alone.begin_anew()
     assert Path("alone.jsonl").read_text() == ""
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_here(*_: Any) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    pair = make_pair(schema="create table t (id int)", target_schema="create table t (id int check (id > 1))")
+    pair.source("insert into t values (1), (2)")
+    tally, _, kept = pulled(pair)
+    assert (tally.inserted, len(kept)) == (1, 1)
+    pair.target("alter table t drop constraint t_id_check")
+    assert retry("rejects.jsonl", target=pair.target_url).tally.inserted == 1

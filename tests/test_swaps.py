@@ -157,3 +157,18 @@ def test_chains_that_are_written_one_by_one_end_a_large_pull_well(make_pair: Mak
     assert pulled(pair, verify=True).tally.updated == 6
     assert pair.same("t")
     assert pulled(pair).tally.updated == 0
+
+
+def test_one_that_a_deferred_constraint_refuses_takes_no_other_along(make_pair: MakePair) -> None:
+    schema = (
+        "create table t (id int primary key, u text unique, w text unique deferrable initially deferred);"
+        " create function no() returns trigger language plpgsql as $$ begin raise 'fired'; end $$;"
+        " create trigger no before update on t for each row execute function no()"
+    )
+    pair = make_pair(schema=schema)
+    pair.source("insert into t values (1, 'b', '1'), (2, 'a', '2'), (3, 'd', 'taken'), (4, 'c', '4')")
+    pair.target(
+        "insert into t values (1, 'a', '1'), (2, 'b', '2'), (3, 'c', '3'), (4, 'd', '4'), (9, 'x', 'taken')"
+    )
+    assert pulled(pair).tally == Tally(4, updated=2, failed=2)
+    assert pair.target("select u from t where id < 3 order by id") == [("b",), ("a",)]

@@ -206,7 +206,8 @@ def _tables(source: Session, target: Session, inspection: Inspection) -> Iterato
     seen = see(source, target, list(requests))
     lacking = False
     for table, request in requests.items():
-        found = list(_table(source, target, request, seen, inspection.window))
+        with translated(TARGET, target.connection), target.connection.transaction(force_rollback=True):
+            found = list(_table(source, target, request, seen, inspection.window))
         lacking = lacking or any("--create-missing" in finding.hint for finding in found)
         yield from found
         if table in seen.theirs and table in seen.ours:
@@ -218,11 +219,12 @@ def _table(
     source: Session, target: Session, request: Request, seen: Seen, window: str | None
 ) -> Iterator[Finding]:
     table = request.table
-    if table in seen.theirs and table not in seen.ours and target.endpoint.private:
-        fact = "it is not here yet: a pull makes it, with its columns and its key"
-        yield note(table, fact, "with --create-missing it gets its indexes and constraints, too")
-        return
     try:
+        if table in seen.theirs and table not in seen.ours and target.endpoint.private:
+            fact = "it is not here yet: a pull makes it, with its columns and its key"
+            yield note(table, fact, "with --create-missing it gets its indexes and constraints, too")
+            with target.connection.transaction():  # which goes on if it cannot be made
+                seen = see(source, target, [table], may_make=True)
         # what the server refuses does not end the transaction
         with translated(SOURCE, source.connection), source.connection.transaction():
             objections = list(_objections(source, target, request, seen))

@@ -24,6 +24,7 @@ from pgpull.errors import PgpullError, UsageError
 from pgpull.manual import Command, Group
 from pgpull.model import Job, OnConflict
 from pgpull.options import Options, ScopeOptions, Version, rows, writing
+from pgpull.outlets import UNWRITTEN
 from pgpull.packing import Export
 from pgpull.pages import ARCHIVE, OUTPUT, SAFETY, SETTINGS
 from pgpull.periods import Unit
@@ -530,7 +531,9 @@ def private_postgres(
         folder = embedded_folder(env_file)
         if stop:
             embedded.stop(folder)
-        Printer().labelled([*_standing(folder, start=start)])
+        printer = Printer()
+        printer.labelled([*_standing(folder, start=start)])
+        raise typer.Exit(UNWRITTEN if printer.failed else 0)
     except PgpullError as error:
         raise typer.Exit(failed(Reporter(), error)) from None
 

@@ -12,6 +12,11 @@ CATALOG_BOUND: Final = frozenset(
     " regrole regtype aclitem xml pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list".split()
 )
 
+_OF_ONE_ORDER: Final = frozenset(
+    "int2 int4 int8 numeric float4 float8 money oid uuid bool bytea bit varbit inet cidr macaddr macaddr8"
+    " date time timetz timestamp timestamptz interval".split()
+)
+
 # Extension types whose send and receive functions are known to give back what they took.
 _KNOWN_EXTENSION_TYPES: Final = frozenset({"citext", "halfvec", "hstore", "sparsevec", "vector"})
 
@@ -61,7 +66,7 @@ def tells_alike(theirs: ColumnType, ours: ColumnType) -> bool:
 
 def has_one_order(kind: ColumnType) -> bool:
     """Tell whether values of a type stand in the same order everywhere: a collation or labels may differ."""
-    return kind.category != "S" and kind.kind == "b"
+    return kind.builtin and kind.base in _OF_ONE_ORDER
 
 
 def travels(kind: ColumnType) -> bool:

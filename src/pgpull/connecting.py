@@ -56,6 +56,8 @@ class Line(psycopg.Connection):
             self.hang_up()
             raise
 
+    cut: bool = False
+    """Whether somebody hung up; the driver does not know."""
     route: ExitStack | None = None
     """What it has for as long as it lives: its share of a tunnel."""
 
@@ -67,6 +69,7 @@ class Line(psycopg.Connection):
 
     def hang_up(self) -> None:
         """Let whoever waits on the line know that nothing will come any more."""
+        self.cut = True
         with suppress(psycopg.Error, OSError), self._socket() as line:
             line.shutdown(socket.SHUT_RDWR)
 
@@ -132,6 +135,8 @@ def answered(side: str, within: float | None) -> Iterator[Watch]:
 
     def watch(line: Line) -> Line:
         lines.append(line)
+        if late.is_set():  # it took all of the time to be made
+            line.hang_up()
         return line
 
     timer = threading.Timer(within or 0, hang_up)

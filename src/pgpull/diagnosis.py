@@ -181,8 +181,8 @@ def fact(error: psycopg.Error) -> str:
     return re.sub(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*", "0x…", hide_quoted(said))
 
 
-# As each language has it: "COPY t, line 7, column v: ...".
-_IN_COPY: Final = re.compile(r"^COPY .*?, \S+ \d+, \S+ (.+?)(?:: |, null|$)", re.MULTILINE)
+# As each language has it: "COPY t, line 7, column v: ...". What stands in quotes may be a whole row.
+_IN_COPY: Final = re.compile(r"""^COPY [^"'«»„“”‚‘’「]*?, \S+ \d+, \S+ (.+?)(?:: |, null|$)""", re.MULTILINE)
 
 
 def column_in_copy(error: psycopg.Error) -> str | None:
@@ -194,11 +194,9 @@ def column_in_copy(error: psycopg.Error) -> str | None:
 def names_nothing(error: psycopg.Error) -> bool:
     """Tell whether a row's value names what the database has not, as one of type regrole or regclass may."""
     sqlstate = error.sqlstate or ""
-    return (
-        sqlstate[:2] in ("42", "3F")
-        and sqlstate != INSUFFICIENT_PRIVILEGE
-        and column_in_copy(error) is not None
-    )
+    named = sqlstate[:2] in ("42", "3F") and sqlstate != INSUFFICIENT_PRIVILEGE
+    # a function that a domain calls would stand above COPY
+    return named and _IN_COPY.match(error.diag.context or "") is not None
 
 
 # As Postgres quotes in other languages: »German«, „Polish”, « French », 「Chinese」.

@@ -78,7 +78,11 @@ def _findings(
         hint = f'rule on each in the mask of {quoted_key(column.name)}: "{spelled(first)}" = ..., or "keep"'
         fact = f"{column.name}: no mask leads to {', '.join(_key_fact(*found) for found in bare.items())}"
         yield note(shape.table, fact, hint)
-    if facts := [*facts, *(_key_fact(*found) for found in keys.items())]:
+    ruled = rule is not None and rule.mask.kind is Kind.PATHS
+    if ruled and (anywhere := list(facts)):
+        fact = f"{column.name}: {'; '.join(anywhere)}, wherever in them: masks go by path"
+        yield note(shape.table, fact, f'a mask for all of the texts in it: {quoted_key(column.name)} = "scrub"')
+    if facts := [*([] if ruled else facts), *(_key_fact(*found) for found in keys.items())]:
         yield _finding(shape, column, rule, f"{column.name}: {'; '.join(facts)}")
 
 

@@ -86,7 +86,7 @@ def pgpull_template(
             pgpull_prepare(_seed(source, _url(pgpull_server, name), folder))
         yield name
     finally:
-        _do(pgpull_server, databases.drop(name))
+        _do(pgpull_server, databases.end_sessions(name), databases.drop(name))
 
 
 _numbers = count(1)
@@ -100,7 +100,7 @@ def pgpull_database(pgpull_server: str, pgpull_template: str) -> Iterator[str]:
     try:
         yield _url(pgpull_server, name)
     finally:
-        _do(pgpull_server, databases.drop(name))
+        _do(pgpull_server, databases.end_sessions(name), databases.drop(name))
 
 
 @pytest.fixture
@@ -120,9 +120,10 @@ def _seed(source: str | Endpoint, target: str, folder: Path) -> Seed:
         pytest.fail(_told(error), pytrace=False)
 
 
-def _do(server: str, statement: Composed) -> None:
+def _do(server: str, *statements: Composed) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(statement)
+        for statement in statements:
+            connection.execute(statement)
 
 
 def _url(server: str, database: str) -> str:

@@ -105,7 +105,9 @@ def look(
     plan = planning.make_plan(
         request,
         looked,
-        target_has_rows=scoping.holds_rows(target, ours, request.scope, request.timezone),
+        # a stretch may begin and end elsewhere in the order of this side
+        target_has_rows=not _stands_alike(request.scope, ours)
+        or scoping.holds_rows(target, ours, request.scope, request.timezone),
         scope_here=_means_the_same(request.scope, theirs, ours)
         and scoping.understands(target, request.scope, ours, request.timezone),
     )
@@ -139,8 +141,12 @@ def _means_the_same(scope: Scope, theirs: Shape, ours: Shape) -> bool:
     """Whether the columns that a scope names have types on both sides by which it has the same rows in it."""
     names = [name for name, _ in scope.equals] + ([scope.window.column] if scope.window else [])
     sides = [(theirs.column(name), ours.column(name)) for name in names]
-    if not all(a is None or b is None or compatibility.tells_alike(a.type, b.type) for a, b in sides):
-        return False
+    alike = all(a is None or b is None or compatibility.tells_alike(a.type, b.type) for a, b in sides)
+    return alike and _stands_alike(scope, ours)
+
+
+def _stands_alike(scope: Scope, ours: Shape) -> bool:
+    """Whether a stretch of keys is one on either side."""
     columns = [ours.column(name) for name in scope.stretch.columns] if scope.stretch else []
     return all(column is None or compatibility.has_one_order(column.type) for column in columns)
 

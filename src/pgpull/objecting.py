@@ -137,10 +137,10 @@ def _check_writable(request: Request, looked: Looked) -> None:
 def _check_triggers(request: Request, looked: Looked) -> None:
     triggers = held_triggers(request, looked.target)
     if triggers and not looked.target.owned:
+        names = listed(dict.fromkeys(trigger.name for trigger in triggers))
         raise PlanError(
-            f"local {looked.target.table} has triggers that must not fire for pulled rows"
-            f" ({listed(t.name for t in triggers)}), and {looked.target_identity.role}, who does not own"
-            " the table, cannot hold them back",
+            f"local {looked.target.table} has triggers that must not fire for pulled rows ({names}), and"
+            f" {looked.target_identity.role}, who does not own the table, cannot hold them back",
             f"connect to local as the owner of {looked.target.table}",
         )
 

@@ -56,6 +56,7 @@ def check_free(place: Place, *, overwrite: bool, beside: bool = True) -> None:
                 f"{place.name} is not empty, and is no archive", "name a folder that is empty, or is not there"
             )
     if place.remote is None and beside:
+        _check_no_mount(place)
         _check_beside(place)
 
 
@@ -78,6 +79,14 @@ def _files(place: Place) -> Iterator[str]:
         return
     for folder, _, names in os.walk(place.path):
         yield from ((Path(folder) / name).relative_to(place.path).as_posix() for name in names)
+
+
+def _check_no_mount(place: Place) -> None:
+    if Path(place.path).is_mount():
+        raise ArchiveError(
+            f"{place.name} is where a file system is mounted, and an archive comes to its place by a new name",
+            f"name a folder in it: {Path(place.path) / 'archive'}",
+        )
 
 
 def _check_beside(place: Place) -> None:

@@ -27,4 +27,5 @@ def open_new(path: Path) -> IO[bytes]:
 
 def open_more(path: Path) -> IO[bytes]:
     """Open a file that nobody else may read, to be written on at its end."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)
+    # buffered: a bare one may take a part of what it is given, and only return how much
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")

@@ -143,12 +143,15 @@ class Recipes:
     def _rules_along(self, said: Words) -> Iterator[Wanted]:
         """Yield what is said of tables whose rows come along: how they are written, not which rows.
 
-        Which columns, their own rules say; what is said of all is said of what was named.
+        Of columns only a rule for the table speaks: what is said of all is said of those that were named, and
+        need not be there.
         """
-        closer = {n: w for n, w in said.items() if n in _OFANY_TABLE}
-        for pattern, words in [*((rule.pattern, rule.words) for rule in self.rules), (_EVERY, {})]:
-            standing = {n: w for n, w in {**self.defaults, **words}.items() if n in _OFANY_ROW}
-            yield Wanted(pattern, self._request(ANY, standing, closer), optional=True)
+        closer = {n: w for n, w in said.items() if n in _OF_ANY_TABLE}
+        for rule in self.rules:
+            standing = {n: w for n, w in {**self.defaults, **rule.words}.items() if n in _OF_ANY_ROW}
+            yield Wanted(rule.pattern, self._request(ANY, standing, closer), optional=True)
+        standing = {n: w for n, w in self.defaults.items() if n in _OF_ANY_TABLE}
+        yield Wanted(_EVERY, self._request(ANY, standing, closer), optional=True)
 
     def recipe(self, name: str, values: Mapping[str, str], said: Words) -> Job:
         """Make a job of a recipe.
@@ -173,9 +176,9 @@ class Recipes:
 
 _ALONG: Final = frozenset({"exclude", "with_parents", "with_children", "create_missing"})
 
-_OFANY_TABLE: Final = frozenset({"on_conflict", "batch_size", "max_errors", "row_versions", "mask_strict"})
+_OF_ANY_TABLE: Final = frozenset({"on_conflict", "batch_size", "max_errors", "row_versions", "mask_strict"})
 
-_OFANY_ROW: Final = _OFANY_TABLE | {"without", "keep"}
+_OF_ANY_ROW: Final = _OF_ANY_TABLE | {"without", "keep"}
 
 _EVERY: Final = TablePattern.parse("*.*")
 

@@ -60,7 +60,7 @@ def reject_with(
         message="; ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail))),
         constraint=diagnosis.constraint_name,
         odd=odd or {},
-        column=diagnosis.column_name or column_in_copy(error),
+        column=diagnosis.column_name or (column if (column := column_in_copy(error)) in values else None),
     )
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Final, Self
 
 from pgpull.errors import SettingsError, Stopped
 from pgpull.private_files import open_private
@@ -47,7 +47,13 @@ def _locked(number: int, *, alone: bool) -> bool:
         fcntl.flock(number, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # a network's file system has none, or none for a file that is opened so
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
+
+
+_NO_LOCKS: Final = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class RejectsFile:

@@ -110,7 +110,7 @@ class Session:
     @property
     def lost(self) -> bool:
         """Whether the connection is gone."""
-        return self.connection.closed or self.connection.broken
+        return self.connection.closed or self.connection.broken or self.connection.cut
 
     @property
     def broken_off(self) -> bool:

@@ -120,18 +120,18 @@ class Writing:
             with open_new(self._folder / MANIFEST) as file:
                 file.write(text)
             _sync(self._folder / MANIFEST)
-            shutil.rmtree(
-                self.spools
-            )  # not before: without either, nobody could tell what a killed export left
+            # not before: without either, nobody could tell what a killed export left
+            shutil.rmtree(self.spools)
             for folder, _, _ in os.walk(self._folder):
                 _sync(Path(folder))
-            self._check_still_free()
-            _rename(self._folder, Path(self._place.path))
+            self._take_its_place()
 
-    def _check_still_free(self) -> None:
-        """Make sure that nothing has come to the place meanwhile which would go with what stood there."""
+    def _take_its_place(self) -> None:
         try:
-            check_free(self._place, overwrite=self._overwrite, beside=False)
+            with said_clearly(self._place):
+                # nothing must have come there meanwhile that would go with what stood there
+                check_free(self._place, overwrite=self._overwrite, beside=False)
+                _rename(self._folder, Path(self._place.path))
         except ArchiveError as error:
             hint = f"the new archive is whole, in {self._folder}: move it where it is to be"
             raise ArchiveError(error.message, hint) from error

@@ -25,7 +25,7 @@ from pgpull.results import Reject, Tally
 from pgpull.sessions import Session
 from pgpull.sql import waiting as sql
 from pgpull.sql.comparing import IN_BATCHES, IN_BULK
-from pgpull.sql.staging import CURRENT_TRANSACTION, EMPTY_STAGE
+from pgpull.sql.staging import CHECK_CONSTRAINTS_NOW, CURRENT_TRANSACTION, EMPTY_STAGE
 from pgpull.swapping import Room, give_back, make_room, rooms_for
 
 _ORPHANS_AT_ONCE: Final = 1_000
@@ -319,6 +319,7 @@ class _Settling:
         try:
             with refusals(), translated(TARGET, self._connection), self._connection.transaction() as whole:
                 cursor = self._connection.cursor()
+                cursor.execute(CHECK_CONSTRAINTS_NOW)  # else one that is deferred would take all rows along
                 with self._all_triggers_held(cursor, [plan for plan, _ in rooms]):
                     lifted = [self._make_room(cursor, plan, room) for plan, room in rooms]
                     refused = self._write_each()

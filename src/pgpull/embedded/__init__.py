@@ -228,7 +228,7 @@ def _make_folder(home: _Home) -> None:
 
 def _check_empty(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
-    if names:
+    if names and "lock" not in names:  # somebody else has just begun the same
         fact = f"the folder {folder} holds other files: {', '.join(names[:3])}"
         raise SettingsError(fact, "name an empty or a new folder")
 

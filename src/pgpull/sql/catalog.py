@@ -194,7 +194,10 @@ TRIGGERS: Final = SQL(f"""{_TREE}
       JOIN pg_trigger AS t ON t.tgrelid = tree.oid
       JOIN pg_class AS c ON c.oid = t.tgrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE NOT t.tgisinternal AND t.tgtype & 28 <> 0
+     -- up to PostgreSQL 14, those of partitions are internal, as are the ones that constraints are made of
+     WHERE t.tgtype & 28 <> 0
+       AND (NOT t.tgisinternal
+            OR (t.tgconstraint = 0 AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') <> '0'))
      ORDER BY t.tgrelid <> tree.root, t.tgname, n.nspname, c.relname
 """)
 

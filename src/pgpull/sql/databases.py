@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 
 def create(name: str) -> Composed:
@@ -15,6 +15,12 @@ def clone(name: str, template: str) -> Composed:
     return SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template))
 
 
+def end_sessions(name: str) -> Composed:
+    """End the sessions that are in a database (DROP DATABASE does it itself from PostgreSQL 13 on)."""
+    question = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}"
+    return SQL(question).format(Literal(name))
+
+
 def drop(name: str) -> Composed:
-    """Drop a database, and end the sessions that are in it."""
-    return SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name))
+    """Drop a database that nobody is connected to."""
+    return SQL("DROP DATABASE IF EXISTS {}").format(Identifier(name))

@@ -15,7 +15,7 @@ from pgpull.sql.scrubbing import is_address, is_number
 
 # A key with a colon behind it, as one would name a variable: what else stands there may be somebody's address.
 _KEYS: Final = SQL(
-    "LATERAL (SELECT DISTINCT m[1] AS k FROM regexp_matches({}::text, {}, 'g') AS m) AS keys WHERE k ~* {}"
+    "LATERAL (SELECT DISTINCT m[1] AS k FROM regexp_matches({}::text, {}, 'g') AS m) AS keys WHERE keys.k ~* {}"
 )
 _NAME: Final = "[A-Za-z_][A-Za-z0-9_ -]{0,62}"
 _KEY: Final = Literal(rf'"({_NAME})"\s*:')
@@ -45,13 +45,13 @@ _PATHS: Final = SQL("""({some}) AS s, LATERAL (
 def paths_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
     """Ask which keys lead to those that look personal in the first documents of a scope."""
     some = _some(shape, column, scope, timezone, rows)
-    return SQL("SELECT DISTINCT path FROM {} ORDER BY path").format(_paths(column, some))
+    return SQL("SELECT DISTINCT paths.path FROM {} ORDER BY paths.path").format(_paths(column, some))
 
 
 def count_paths(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
     """Count the documents that have a key which looks personal, by the keys that lead to it."""
     paths = _paths(column, _every(shape, column, scope, timezone))
-    return SQL("SELECT path, count(*) FROM {} GROUP BY path ORDER BY path").format(paths)
+    return SQL("SELECT paths.path, count(*) FROM {} GROUP BY paths.path ORDER BY paths.path").format(paths)
 
 
 def _paths(column: str, some: Composed) -> Composed:
@@ -77,13 +77,15 @@ def _some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> 
 def keys_in_some(shape: Shape, column: str, scope: Scope, timezone: str, rows: int) -> Composed:
     """Ask for the keys that look personal in the first documents of a scope."""
     some = _some(shape, column, scope, timezone, rows)
-    return SQL("SELECT DISTINCT k FROM ({}) AS s, {} ORDER BY k").format(some, _keys(column))
+    return SQL("SELECT DISTINCT keys.k FROM ({}) AS s, {} ORDER BY keys.k").format(some, _keys(column))
 
 
 def count_keys(shape: Shape, column: str, scope: Scope, timezone: str) -> Composed:
     """Count the documents that have a key which looks personal, key by key."""
     every = _every(shape, column, scope, timezone)
-    return SQL("SELECT k, count(*) FROM ({}) AS s, {} GROUP BY k ORDER BY k").format(every, _keys(column))
+    return SQL("SELECT keys.k, count(*) FROM ({}) AS s, {} GROUP BY keys.k ORDER BY keys.k").format(
+        every, _keys(column)
+    )
 
 
 def _keys(column: str) -> Composed:
