@@ -108,6 +108,7 @@ def test_every_option_is_on_the_operators_page_and_every_documented_one_exists()
         ["-m", "pgpull", "status"],
         ["-m", "pgpull", "diff"],
         ["-m", "pgpull", "check"],
+        ["-m", "pgpull", "embedded"],
         ["-m", "pgpull", "export"],
         ["-m", "pgpull", "load"],
         ["-m", "pgpull", "retry"],
