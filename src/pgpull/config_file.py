@@ -21,7 +21,7 @@ def recipes(config: Path | None = None) -> Recipes:
     Raises:
         SettingsError: it cannot be read, or holds what makes no sense.
     """
-    path = config or _found()
+    path = config or found()
     if path is None:
         return Recipes()
     from pgpull.recipe_file import read  # its models take a while to make: only who has a file waits for them
@@ -29,7 +29,8 @@ def recipes(config: Path | None = None) -> Recipes:
     return read(path, read_text(path, "the file", _HINT))
 
 
-def _found() -> Path | None:
+def found() -> Path | None:
+    """Return the first one from the working directory upwards, if any."""
     for folder in upwards():
         if is_readable(folder / "pgpull.toml"):
             return folder / "pgpull.toml"

@@ -24,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from pgpull import embedded
+from pgpull import config_file, embedded
 from pgpull.errors import SettingsError
 from pgpull.settings import environment_without_databases
 
@@ -215,13 +215,14 @@ def _write(path: Path, text: str) -> None:
     Path(name).replace(path)
 
 
-_WITHOUT_RULES = ("--config", os.devnull)
-"""The rules of a project that somebody tries the demo in are for its own tables."""
+def _without_rules() -> list[str]:
+    """Pass over the rules of a project that somebody tries the demo in: they are for its own tables."""
+    return ["--config", os.devnull] if config_file.found() else []
 
 
 def _main_job(env_file: Path) -> list[str]:
     script = Path("data_migrations/load_messages.py")
-    given = ["--env-file", str(env_file), *_WITHOUT_RULES]
+    given = ["--env-file", str(env_file), *_without_rules()]
     if _is_script_of_pgpull(script):
         return [sys.executable, str(script), *given, "--from-date", SINCE, "--to-date", UNTIL]
     window = ["--window", "created_at", "--since", SINCE, "--until", UNTIL]
@@ -230,7 +231,7 @@ def _main_job(env_file: Path) -> list[str]:
 
 def _other_tables(env_file: Path) -> list[str]:
     script = Path("data_migrations/load_tables.py")
-    given = ["askwealth.document", "--env-file", str(env_file), *_WITHOUT_RULES]
+    given = ["askwealth.document", "--env-file", str(env_file), *_without_rules()]
     if _is_script_of_pgpull(script):
         return [sys.executable, str(script), *given]
     return [sys.executable, "-m", "pgpull", "pull", *given]
