@@ -78,12 +78,17 @@ def _findings(
         hint = f'rule on each in the mask of {quoted_key(column.name)}: "{spelled(first)}" = ..., or "keep"'
         fact = f"{column.name}: no mask leads to {', '.join(_key_fact(*found) for found in bare.items())}"
         yield note(shape.table, fact, hint)
-    ruled = rule is not None and rule.mask.kind is Kind.PATHS
-    if ruled and (anywhere := list(facts)):
-        fact = f"{column.name}: {'; '.join(anywhere)}, wherever in them: masks go by path"
+    of_all, of_keys = list(facts), [_key_fact(*found) for found in keys.items()]
+    if of_all and _goes_by_path(rule):
+        fact = f"{column.name}: {'; '.join(of_all)}, wherever in them: masks go by path"
         yield note(shape.table, fact, f'a mask for all of the texts in it: {quoted_key(column.name)} = "scrub"')
-    if facts := [*([] if ruled else facts), *(_key_fact(*found) for found in keys.items())]:
-        yield _finding(shape, column, rule, f"{column.name}: {'; '.join(facts)}")
+        of_all = []
+    if of_all or of_keys:
+        yield _finding(shape, column, rule, f"{column.name}: {'; '.join([*of_all, *of_keys])}")
+
+
+def _goes_by_path(rule: MaskRule | None) -> bool:
+    return rule is not None and rule.mask.kind is Kind.PATHS
 
 
 def _keys(
@@ -94,7 +99,7 @@ def _keys(
         return {}, {}
     where = shape, column.name, request.scope, request.timezone
     # of json, whose masks cannot go by path, a pull will say so
-    if rule is None or rule.mask.kind is not Kind.PATHS or column.type.base == "json":
+    if rule is None or not _goes_by_path(rule) or column.type.base == "json":
         return {(key,): rows for key, rows in _ask(source, sql.count_keys(*where))}, {}
     found = {tuple(path): rows for path, rows in _ask(source, sql.count_paths(*where))}
     ruled = [path for path, _ in rule.mask.paths]

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pgpull.calling import check_sides, run, run_export
 from pgpull.checking import Inspection, checkup_of
@@ -165,14 +164,22 @@ def _foretell(reporter: Reporter, options: Options, job: Job, source: Origin, ta
             "--no-snapshot reads in short transactions, and --dry-run looks at one instant",
             "leave out one of the two; --max-rate and --pause-when hold a dry run back as well",
         )
-    said: Any = {"allowed": options.allow_target or (), "manners": options.manners, "listener": reporter}
+    allowed, manners = options.allow_target or (), options.manners
     if job.single is not None:
-        forecast = rehearse(job, source, target, examples=options.show, **said)
+        forecast = rehearse(
+            job,
+            source,
+            target,
+            allowed=allowed,
+            examples=options.show,
+            manners=manners,
+            listener=reporter,
+        )
         reporter.foretold(forecast)
         return forecast.exit_code
     if "show" in options.given:
         reporter.noticed("--show has no effect here: rows are shown where one table is named")
-    outlook = rehearse_job(job, source, target, **said)
+    outlook = rehearse_job(job, source, target, allowed=allowed, manners=manners, listener=reporter)
     reporter.foresaw(outlook)
     return outlook.exit_code
 

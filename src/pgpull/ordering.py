@@ -7,16 +7,11 @@ from dataclasses import replace
 
 from pgpull.errors import ParentFailed
 from pgpull.plans import Plan, Tie
+from pgpull.relations import parent_of
 from pgpull.shapes import ForeignKey, Shape, TableName
 
 Group = tuple[TableName, ...]
 """Tables that refer to each other in a circle, or one table alone."""
-
-
-def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
-    """Return the one of some tables under which the rows are asked for that a foreign key refers to."""
-    named = tuple(tables)
-    return next((table for table in (key.table, key.root) if table in named), None)
 
 
 def parents(shapes: Mapping[TableName, Shape]) -> dict[TableName, tuple[TableName, ...]]:
@@ -45,9 +40,9 @@ def parents_among(shape: Shape, tables: Roots) -> dict[TableName, ForeignKey]:
 
 def _parents(key: ForeignKey, tables: Roots) -> list[TableName]:
     """Return those of some tables that hold rows which a foreign key may refer to."""
-    named = [table for table in (key.table, key.root) if table in tables][:1]
+    named = parent_of(key, tables)
     parts = [table for table, root in tables.items() if key.kind == "p" and root == key.root != table]
-    return list(dict.fromkeys(named + parts))
+    return list(dict.fromkeys([named, *parts] if named else parts))
 
 
 def failed_parent(shape: Shape, failed: Roots) -> ParentFailed | None:

@@ -48,7 +48,7 @@ def links(sides: Sequence[Mapping[TableName, Shape]], tables: Iterable[TableName
 def _link(
     child: TableName, key: ForeignKey, tables: Sequence[TableName], sides: Sequence[Mapping[TableName, Shape]]
 ) -> Iterator[Link]:
-    parent = next((table for table in (key.table, key.root) if table in tables), None)
+    parent = parent_of(key, tables)
     if parent is None or not _all_have(sides, child, key.columns) or not _all_have(sides, parent, key.referred):
         return
     yield Link(key.name, child, parent, key.columns, key.referred, key.of_periods)
@@ -57,6 +57,12 @@ def _link(
 def _all_have(sides: Sequence[Mapping[TableName, Shape]], table: TableName, columns: Sequence[str]) -> bool:
     shapes = [shapes[table] for shapes in sides if table in shapes]
     return len(shapes) == len(sides) and all(shape.column(name) for shape in shapes for name in columns)
+
+
+def parent_of(key: ForeignKey, tables: Iterable[TableName]) -> TableName | None:
+    """Return the one of some tables under which the rows are asked for that a foreign key refers to."""
+    named = tuple(tables)
+    return next((table for table in (key.table, key.root) if table in named), None)
 
 
 def parents_of(sides: Sequence[Mapping[TableName, Shape]], tables: Iterable[TableName]) -> list[TableName]:

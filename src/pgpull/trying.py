@@ -32,9 +32,9 @@ from pgpull.diagnosis import (
 )
 from pgpull.model import OnConflict
 from pgpull.moving import Progress, flow, move_keyed, move_lacking
-from pgpull.ordering import parent_of
 from pgpull.patience import Patience
 from pgpull.plans import Comparison, Estimate, Method, Plan, Strategy
+from pgpull.relations import parent_of
 from pgpull.results import Forecast, Refusal, Reject, Tally
 from pgpull.sessions import Session, send_bytes_as_they_are
 from pgpull.shapes import ForeignKey, TableName
